@@ -1,0 +1,250 @@
+"""The figures of the book: one look, alternative text in every one of them, a second drawing for dark pages.
+
+`panels` shows photographs and maps side by side, `curves` and `bars` show numbers; what they do not do is drawn with
+matplotlib on the axes of `new` and shown with `show`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import matplotlib as mpl
+import numpy as np
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like, to_hex, to_rgba
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from .inputs import Box
+
+WIDTH = 7.6  # inches; at 100 CSS pixels an inch, the width of the page's column
+SHARPNESS = 1.5  # device pixels for each CSS pixel
+LIGHT = {"paper": "#ffffff", "ink": "#1f2328", "muted": "#59636f"}
+DARK = {"paper": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"}  # paper: the background of the dark pages
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe & Ito: safe for the colour-blind
+HEAT, SIGNED = "magma", "RdBu_r"
+
+_STYLE = {
+    "font.size": 11,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "legend.fontsize": 10.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "figure.facecolor": LIGHT["paper"],
+    "axes.facecolor": LIGHT["paper"],
+    "text.color": LIGHT["ink"],
+    "axes.titlecolor": LIGHT["ink"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.edgecolor": LIGHT["muted"],
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["ink"],
+    "ytick.labelcolor": LIGHT["ink"],
+}
+
+
+@dataclass
+class Panel:
+    """One picture of a figure.
+
+    Parameters
+    ----------
+    image
+        (3, H, W) in [0, 1].
+    heatmap
+        (H, W), of any size; with an ``image``, drawn over it, and the stronger the value, the more of it is seen.
+    signed
+        Diverging colours centred on zero; else from the smallest value (or zero, over an image) to the largest.
+    limits
+        Smallest and largest value of the colour scale, in place of the map's own.
+    unit
+        Adds a colour bar with this label.
+    boxes
+        Rectangles to draw.
+    """
+
+    image: Tensor | None = None
+    heatmap: Tensor | None = None
+    title: str = ""
+    signed: bool = False
+    limits: tuple[float, float] | None = None
+    unit: str = ""
+    boxes: Sequence[Box] = field(default_factory=tuple)
+
+
+def new(
+    rows: int = 1, columns: int = 1, *, height: float = 2.8, width: float = WIDTH, **options
+) -> tuple[Figure, np.ndarray]:
+    """An empty figure in the book's look and its axes, an array (rows, columns); sizes in inches."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display ``figure`` with ``alt``, the text that says what it shows to those who can't see it.
+
+    PNG, or JPEG where that is smaller (photographs). Where the environment has ``HELPERS_DARK_FIGURES=1``, as it has
+    while the site is built, the same figure drawn for dark pages goes with it.
+    """
+    if not isinstance(alt, str) or len(alt.split()) < 4:
+        raise ValueError(f"alt must say in words what the figure shows, got {alt!r}.")
+    kind, data, (width, height) = _encode(figure)
+    bundle = {kind: data, "text/plain": alt}
+    if os.environ.get("HELPERS_DARK_FIGURES") == "1":
+        _recolour(figure, dict(zip(LIGHT.values(), DARK.values())))
+        dark_kind, dark_data, _ = _encode(figure)
+        bundle["application/vnd.helpers.dark+json"] = {"mime": dark_kind, "data": dark_data}
+    display(bundle, raw=True, metadata={kind: {"alt": alt, "width": width, "height": height}})
+
+
+def _encode(figure: Figure) -> tuple[str, str, tuple[int, int]]:
+    """The smaller of PNG and JPEG: its MIME type, its bytes in base64, its size in CSS pixels."""
+    with mpl.rc_context(_STYLE):
+        sheet = io.BytesIO()
+        figure.savefig(
+            sheet, dpi=100 * SHARPNESS, facecolor=figure.get_facecolor(), bbox_inches="tight", pad_inches=0.04
+        )
+    picture = Image.open(sheet).convert("RGB")
+    files = {"image/png": io.BytesIO(), "image/jpeg": io.BytesIO()}
+    picture.save(files["image/png"], "PNG", optimize=True)
+    picture.save(files["image/jpeg"], "JPEG", quality=88, optimize=True, subsampling=0)
+    kind = min(files, key=lambda kind: files[kind].tell())
+    width, height = (round(side / SHARPNESS) for side in picture.size)
+    return kind, base64.b64encode(files[kind].getvalue()).decode("ascii"), (width, height)
+
+
+def _recolour(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Replace colours in everything that the figure holds."""
+    for axis in figure.axes:  # ticks that are made when the figure is drawn
+        axis.tick_params(color=colours[LIGHT["muted"]], labelcolor=colours[LIGHT["ink"]])
+    for artist in figure.findobj():
+        for part in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            get, change = getattr(artist, f"get_{part}", None), getattr(artist, f"set_{part}", None)
+            if get and change:
+                value = get()
+                if np.ndim(value) == 2 and len(value) == 1:  # a collection with one colour
+                    value = value[0]
+                given = not isinstance(value, str) or value.startswith("#")  # neither "none" nor "auto"
+                if given and is_color_like(value) and to_rgba(value)[3] == 1 and to_hex(value) in colours:
+                    change(colours[to_hex(value)])
+
+
+def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, height: float | None = None) -> None:
+    """Show ``items`` side by side, ``columns`` in a row (default: up to three)."""
+    if not items:
+        raise ValueError("no panels to show.")
+    columns = columns or min(len(items), 3)
+    rows = -(-len(items) // columns)
+    titles = any(item.title for item in items)
+    width = min(WIDTH, 2.6 * columns)
+    figure, axes = new(rows, columns, height=height or rows * (width / columns + 0.25 * titles), width=width)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, item in zip(axes.flat, items):
+        draw(axis, item)
+    show(figure, alt)
+
+
+def draw(axis: Axes, panel: Panel) -> None:
+    """Draw one panel on ``axis``."""
+    axis.set_axis_off()
+    axis.set_title(panel.title, color=LIGHT["ink"])
+    extent = None
+    if panel.image is not None:
+        photo = panel.image.detach().cpu().clamp(0, 1).permute(1, 2, 0).float().numpy()
+        extent = (-0.5, photo.shape[1] - 0.5, photo.shape[0] - 0.5, -0.5)
+        if panel.heatmap is not None:  # a pale grey photograph leaves the colours to the map
+            photo = np.repeat(photo.mean(2, keepdims=True), 3, axis=2) * 0.75 + 0.25 * photo
+        axis.imshow(photo, extent=extent)
+    if panel.heatmap is not None:
+        values = panel.heatmap.detach().cpu().float().numpy()
+        low, high = panel.limits or _limits(values, panel.signed, zero=panel.image is not None)
+        share = np.clip(np.abs(values) / max(abs(low), abs(high), 1e-12), 0, 1)
+        drawn = axis.imshow(
+            values,
+            cmap=SIGNED if panel.signed else HEAT,
+            vmin=low,
+            vmax=high,
+            extent=extent,
+            interpolation="nearest",
+            alpha=None if panel.image is None else 0.15 + 0.6 * share,
+        )
+        if panel.unit:
+            with mpl.rc_context(_STYLE):
+                bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.03)
+                bar.outline.set_visible(False)
+                bar.set_label(panel.unit)
+                bar.solids.set_alpha(1)
+    for box in panel.boxes:
+        for colour, thickness in (("#000000", 3.0), ("#fefefe", 1.4)):  # seen on any photograph
+            edge = (box.left - 0.5, box.top - 0.5), box.right - box.left, box.bottom - box.top
+            axis.add_patch(mpl.patches.Rectangle(*edge, fill=False, edgecolor=colour, linewidth=thickness))
+
+
+def _limits(values: np.ndarray, signed: bool, zero: bool) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if signed:
+        high = max(abs(low), abs(high)) or 1.0
+        return -high, high
+    return min(low, 0.0) if zero else low, high if high > low else low + 1.0
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x: str,
+    y: str,
+    alt: str,
+    level: tuple[float, str] | None = None,
+    height: float = 2.8,
+    markers: bool = False,
+) -> None:
+    """Lines: ``series`` goes from label to (xs, ys); ``level`` is a horizontal line (value, label), such as chance."""
+    figure, axes = new(height=height)
+    axis = axes[0, 0]
+    for number, (label, (xs, ys)) in enumerate(series.items()):
+        marker = "osD^vP"[number % 6] if markers else None
+        axis.plot(xs, ys, label=label, marker=marker, markersize=4, color=COLOURS[number % len(COLOURS)])
+    _finish(axis, level, x, y)
+    if len(series) > 1:
+        axis.legend(labelcolor=LIGHT["ink"], frameon=False)
+    show(figure, alt)
+
+
+def bars(
+    values: Mapping[str, float],
+    *,
+    y: str,
+    alt: str,
+    errors: Mapping[str, float] | None = None,
+    level: tuple[float, str] | None = None,
+    height: float = 2.8,
+) -> None:
+    """Bars: ``values`` goes from label to height, ``errors`` to half the length of the error bar."""
+    figure, axes = new(height=height)
+    axis = axes[0, 0]
+    yerr = [errors[label] for label in values] if errors else None
+    style = {"ecolor": LIGHT["ink"], "capsize": 4}
+    axis.bar(list(values), list(values.values()), yerr=yerr, width=0.6, color=COLOURS[0], error_kw=style)
+    _finish(axis, level, "", y)
+    show(figure, alt)
+
+
+def _finish(axis: Axes, level: tuple[float, str] | None, x: str, y: str) -> None:
+    if level:
+        axis.axhline(level[0], color=LIGHT["muted"], linestyle="--", linewidth=1)
+        place = {"xy": (1, level[0]), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axis.annotate(level[1], **place, color=LIGHT["muted"], fontsize=10)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)

@@ -1,0 +1,460 @@
+"""Look inside a network: record activations, stop at a layer, receptive fields, backward rules for ReLU.
+
+A layer is named by its dotted path, as in ``nn.Module.get_submodule``; for a ``models.Classifier`` the leading
+``network.`` may be left out. Every function leaves the network as it was, also after an error.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
+
+from .inputs import Box
+
+
+def find(model: nn.Module, layer: str) -> nn.Module:
+    """The module of ``model`` at the dotted path ``layer``.
+
+    Raises
+    ------
+    LookupError
+        There is no such module; the message lists near matches.
+    """
+    if not isinstance(layer, str):
+        raise TypeError(f"layer must be a dotted path such as 'features.4', got {type(layer).__name__}.")
+    modules = dict(model.named_modules())
+    found = modules.get(layer, modules.get(f"network.{layer}"))
+    if not layer or found is None:
+        names = [name.removeprefix("network.") for name in modules if name]
+        near = difflib.get_close_matches(layer, names, n=5, cutoff=0.3) or names[:5]
+        raise LookupError(f"no layer {layer!r} in {type(model).__name__}; near matches: {', '.join(near)}.")
+    return found
+
+
+@contextmanager
+def evaluating(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Evaluation mode with or without ``gradients`` inside the block; each module's own flag comes back after it."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of ``layers`` in every forward pass inside the block.
+
+    Yields
+    ------
+    dict
+        From layer to its activation in the last forward pass (of a module that runs several times, its last output).
+        The activation is part of the autograd graph, and an in-place operation after the layer does not change it.
+
+    Examples
+    --------
+    >>> with record(model, ["features.4"]) as activations:
+    ...     model(images)
+    >>> activations["features.4"].shape  # (N, C, h, w)
+    """
+    if isinstance(layers, str):
+        raise TypeError(f"layers must be a list of paths, got one string: [{layers!r}].")
+    activations: dict[str, Tensor] = {}
+
+    def keep(layer: str):
+        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise TypeError(f"layer {layer!r} returns a {type(output).__name__}, not a tensor: name one inside it.")
+            activations[layer] = output
+            return output.clone()  # what follows works on the copy: an in-place ReLU must not change the record
+
+        return hook
+
+    handles = []
+    try:
+        for layer in layers:
+            handles.append(find(model, layer).register_forward_hook(keep(layer)))
+        yield activations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reached(Exception):
+    """Ends a forward pass at a layer."""
+
+
+def run_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """The activation at ``layer`` (its first output, if it runs several times); nothing after it is computed.
+
+    ``images`` has shape (N, 3, H, W); gradients flow if they are enabled. Training flags are left as they are.
+    """
+    reached: list[Tensor] = []
+
+    def stop(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+        reached.append(output)
+        raise _Reached
+
+    handle = find(model, layer).register_forward_hook(stop)
+    try:
+        model(images)
+    except _Reached:
+        return reached[0]
+    finally:
+        handle.remove()
+    raise LookupError(f"layer {layer!r} did not run in this network's forward pass.")
+
+
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+def trace_maps(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int, int]]:
+    """The layers whose output is a stack of maps (N, C, h, w) with h·w > 1, in the order in which they finish.
+
+    Returns
+    -------
+    dict
+        From layer to (C, h, w). Pooling layers, and blocks that end in one, are left out: their maps are copies.
+    """
+    shapes: dict[str, tuple[int, int, int]] = {}
+    pooled: set[int] = set()
+    alive: list[Tensor] = []  # keeps every id() in `pooled` in use until the end
+
+    def hook(name: str):
+        def note(module: nn.Module, arguments: tuple, output: object) -> None:
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                return
+            if isinstance(module, _POOLS):
+                pooled.add(id(output))
+                alive.append(output)
+            if id(output) in pooled or output.shape[2] * output.shape[3] == 1:
+                return
+            shapes.pop(name, None)
+            shapes[name] = tuple(output.shape[1:])
+
+        return note
+
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            if name and module is not getattr(model, "network", None):
+                handles.append(module.register_forward_hook(hook(name.removeprefix("network."))))
+        with evaluating(model):
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module:
+    r"""A copy of ``model`` in evaluation mode whose batch norms are folded into the convolutions before them.
+
+    :math:`\gamma (w * x + b - \mu)/\sigma + \beta` is again a convolution, with weights :math:`\gamma w / \sigma`: the
+    same function in fewer steps. The pairs are found in one forward pass of ``images``, (N, 3, H, W); activations
+    that timm keeps inside its batch norm are kept.
+
+    Returns
+    -------
+    nn.Module
+        The folded copy, or ``model`` itself where there is nothing to fold or the copy's logits differ.
+    """
+    made_by: dict[int, str] = {}
+    runs: dict[str, int] = {}
+    pairs: dict[str, str] = {}
+    alive: list[Tensor] = []
+
+    def after_convolution(name: str):
+        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+            made_by[id(output)] = name
+            runs[name] = runs.get(name, 0) + 1
+            alive.append(output)
+
+        return hook
+
+    def before_norm(name: str):
+        def hook(module: nn.Module, arguments: tuple) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            if arguments and id(arguments[0]) in made_by:
+                pairs[name] = made_by[id(arguments[0])]
+
+        return hook
+
+    with evaluating(model):
+        norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        if not norms:
+            return model
+        folded = copy.deepcopy(model)
+        modules = dict(folded.named_modules())
+        handles = [modules[name].register_forward_pre_hook(before_norm(name)) for name in norms]
+        for name, module in modules.items():
+            if isinstance(module, nn.Conv2d):
+                handles.append(module.register_forward_hook(after_convolution(name)))
+        expected = folded(images)
+        for handle in handles:
+            handle.remove()
+        for norm, convolution in pairs.items():
+            if runs[norm] == runs[convolution] == 1:
+                _replace(folded, convolution, fuse_conv_bn_eval(modules[convolution], modules[norm]))
+                _replace(folded, norm, getattr(modules[norm], "act", nn.Identity()))
+        actual = folded(images)
+    tolerance = 1e-3 * (expected - expected.mean()).abs().max()
+    return folded if (actual - expected).abs().max() <= tolerance else model
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+# ---------------------------------------------------------------------------------------------- receptive fields
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """The pixels that one unit of a layer sees (chapter 3).
+
+    ``size``, ``stride`` and ``start`` are (vertical, horizontal) pairs in input pixels: the unit at (row, col) sees
+    ``size`` pixels from ``start + stride * (row, col)`` on, clipped at the border of an image of size ``image_size``.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    start: tuple[int, int]
+    image_size: tuple[int, int]
+
+    def box(self, row: int, col: int) -> Box:
+        """What the unit at ``row``, ``col`` sees of the image."""
+        top, left = (self.start[i] + self.stride[i] * unit for i, unit in enumerate((row, col)))
+        bottom, right = top + self.size[0], left + self.size[1]
+        height, width = self.image_size
+        return Box(max(top, 0), max(left, 0), min(bottom, height), min(right, width))
+
+    def slide(self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> ReceptiveField:
+        """The field after a window of ``kernel`` pixels moves over this layer's map with ``stride`` and ``padding``."""
+        return ReceptiveField(
+            tuple(self.size[i] + (kernel[i] - 1) * self.stride[i] for i in (0, 1)),
+            tuple(self.stride[i] * stride[i] for i in (0, 1)),
+            tuple(self.start[i] - padding[i] * self.stride[i] for i in (0, 1)),
+            self.image_size,
+        )
+
+    def union(self, other: ReceptiveField) -> ReceptiveField:
+        """The field of a sum or concatenation of two maps (of equal stride)."""
+        if self.stride != other.stride:
+            raise ValueError(f"two maps of different strides meet: {self.stride} and {other.stride}.")
+        start = tuple(min(self.start[i], other.start[i]) for i in (0, 1))
+        end = (max(self.start[i] + self.size[i], other.start[i] + other.size[i]) for i in (0, 1))
+        return ReceptiveField(tuple(e - s for e, s in zip(end, start)), self.stride, start, self.image_size)
+
+
+class _ReceptiveFields(TorchFunctionMode):
+    """Carries a ReceptiveField along with every tensor while a network runs."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        size = tuple(images.shape[-2:])
+        self.fields = {id(images): ReceptiveField((1, 1), (1, 1), (0, 0), size)}
+        self.alive = [images]
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if not isinstance(output, Tensor) or output.ndim < 3:
+            return output
+        inputs = [
+            item for arg in (*args, *kwargs.values()) for item in (arg if isinstance(arg, (list, tuple)) else [arg])
+        ]
+        fields = [self.fields[id(item)] for item in inputs if isinstance(item, Tensor) and id(item) in self.fields]
+        if fields:
+            field = fields[0]
+            for other in fields[1:]:
+                field = field.union(other)
+            self.fields[id(output)] = self._step(field, func, args, kwargs, output)
+            self.alive.append(output)
+        return output
+
+    @staticmethod
+    def _step(field: ReceptiveField, func, args: tuple, kwargs: dict, output: Tensor) -> ReceptiveField:
+        name = getattr(func, "__name__", "")
+        name = "max_pool2d" if func is F.max_pool2d else name  # a dispatcher without a name of its own
+
+        def argument(index: int, key: str, default):
+            value = args[index] if len(args) > index else kwargs.get(key, default)
+            return value
+
+        def pair(value) -> tuple[int, int]:
+            value = (value,) if isinstance(value, int) else tuple(value)
+            return value * 2 if len(value) == 1 else value
+
+        if name == "conv2d":
+            weight, stride = argument(1, "weight", None), pair(argument(3, "stride", 1))
+            dilation, padding = pair(argument(5, "dilation", 1)), argument(4, "padding", 0)
+            kernel = tuple(dilation[i] * (weight.shape[2 + i] - 1) + 1 for i in (0, 1))
+            if isinstance(padding, str):
+                padding = tuple((k - 1) // 2 for k in kernel) if padding == "same" else 0
+            return field.slide(kernel, stride, pair(padding))
+        if name in ("max_pool2d", "avg_pool2d"):
+            kernel, padding = pair(argument(1, "kernel_size", None)), pair(argument(3, "padding", 0))
+            stride = pair(argument(2, "stride", None) or kernel)
+            dilation = pair(argument(4, "dilation", 1)) if name == "max_pool2d" else (1, 1)
+            return field.slide(tuple(dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)), stride, padding)
+        if name == "pad":
+            left, _, top, _ = (*argument(1, "pad", ()), 0, 0, 0, 0)[:4]
+            return field.slide((1, 1), (1, 1), (top, left))
+        if tuple(output.shape[-2:]) != tuple(args[0].shape[-2:] if isinstance(args[0], Tensor) else output.shape[-2:]):
+            if name.startswith("adaptive") and tuple(output.shape[-2:]) == (1, 1):
+                return ReceptiveField(field.image_size, (1, 1), (0, 0), field.image_size)
+            raise ValueError(f"no receptive field rule for {name}.")
+        return field
+
+
+def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveField:
+    """The receptive field of ``layer`` for images of ``size`` pixels, by the recurrence of chapter 3.
+
+    Follows one forward pass through convolutions, poolings, paddings, sums and concatenations: size
+    :math:`r \\leftarrow r + (k - 1) j`, stride :math:`j \\leftarrow j s`, start :math:`t \\leftarrow t - p j`
+    for kernel :math:`k`, stride :math:`s`, padding :math:`p` (Dumoulin & Visin 2016; Araujo et al. 2019).
+
+    Raises
+    ------
+    ValueError
+        An operation on the way has no rule (resizing, attention, flattening), or ``layer`` returns no maps.
+    """
+    first = next(model.parameters())
+    images = torch.zeros(1, 3, size, size, device=first.device, dtype=first.dtype)
+    with evaluating(model), _ReceptiveFields(images) as mode:
+        output = run_to(model, layer, images)
+    if id(output) not in mode.fields or output.ndim != 4:
+        raise ValueError(f"layer {layer!r} does not return maps (N, C, h, w) of the image.")
+    return mode.fields[id(output)]
+
+
+# ------------------------------------------------------------------------------------------ backward rules for ReLU
+
+RULES = ("gradient", "deconvnet", "guided")
+_SMOOTH = {F.silu, F.gelu, F.mish, F.hardswish, F.elu, F.celu, F.selu, F.softplus, F.leaky_relu, F.prelu, torch.tanh}
+_SMOOTH |= {F.tanh, torch.prelu, Tensor.tanh, torch.selu, torch.celu, F.logsigmoid, F.softsign, F.tanhshrink}
+_RELU = {F.relu: (0.0, float("inf")), torch.relu: (0.0, float("inf")), Tensor.relu: (0.0, float("inf"))}
+_RELU_IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
+_CLAMP = {torch.clamp, Tensor.clamp, torch.clip, Tensor.clip, torch.clamp_min, Tensor.clamp_min}
+
+
+class _Rectify(torch.autograd.Function):
+    """``clamp(input, low, high)`` whose backward pass follows one of the three rules."""
+
+    @staticmethod
+    def forward(ctx, input: Tensor, low: float, high: float, rule: str, in_place: bool) -> Tensor:
+        ctx.rule = rule
+        if rule != "deconvnet":
+            ctx.save_for_backward((input > low) & (input < high))
+        if in_place:
+            ctx.mark_dirty(input)
+            return input.clamp_(low, high)
+        return input.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        if ctx.rule != "deconvnet":  # where the unit was off (or saturated) nothing passes
+            gradient = gradient * ctx.saved_tensors[0]
+        if ctx.rule != "gradient":  # negative evidence does not pass
+            gradient = gradient.clamp(min=0)
+        return gradient, None, None, None, None
+
+
+class _ReluRule(TorchFunctionMode):
+    """Replaces every ReLU, ReLU6 and hardtanh, wherever it is called, by `_Rectify`."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self.rule, self.applied = rule, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        limits, in_place = self._limits(func, args, kwargs)
+        if limits:
+            self.applied += 1
+            return _Rectify.apply(args[0] if args else kwargs["input"], *limits, self.rule, in_place)
+        if func in _SMOOTH:
+            raise ValueError(
+                f"the {self.rule!r} rule is defined for ReLU-like units, and this network uses {func.__name__}: "
+                "take the plain gradient, or a network with ReLUs."
+            )
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _limits(func, args: tuple, kwargs: dict) -> tuple[tuple[float, float] | None, bool]:
+        in_place = bool(kwargs.get("inplace", False))
+        if func in _RELU:
+            return _RELU[func], in_place or (len(args) > 1 and bool(args[1]))
+        if func in _RELU_IN_PLACE:
+            return (0.0, float("inf")), True
+        if func is F.relu6:
+            return (0.0, 6.0), in_place or (len(args) > 1 and bool(args[1]))
+        if func in (F.hardtanh, F.hardtanh_):
+            low, high = (*args[1:3], *(-1.0, 1.0)[len(args) - 1 :])[:2]
+            limits = (kwargs.get("min_val", low), kwargs.get("max_val", high))
+            return limits, in_place or func is F.hardtanh_ or (len(args) > 3 and bool(args[3]))
+        if func in _CLAMP:  # a rectifier written by hand
+            low = kwargs.get("min", args[1] if len(args) > 1 else None)
+            high = kwargs.get("max", args[2] if len(args) > 2 else None)
+            if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low == 0:
+                return (0.0, float("inf") if high is None else float(high)), False
+        return None, False
+
+
+@contextmanager
+def relu_rule(model: nn.Module, rule: str) -> Iterator[nn.Module]:
+    """Inside the block, ``model``'s backward pass uses ``rule`` at every ReLU, ReLU6 and hardtanh.
+
+    With :math:`g` the gradient that arrives from above and :math:`x` the unit's input (chapters 4 and 8):
+
+    ========== ======================= =====================================
+    rule       passes on               source
+    ========== ======================= =====================================
+    gradient   g · [x > 0]             backpropagation
+    deconvnet  max(g, 0)               Zeiler & Fergus (2014)
+    guided     max(g, 0) · [x > 0]     Springenberg et al. (2015)
+    ========== ======================= =====================================
+
+    (ReLU6 and hardtanh: [low < x < high] in place of [x > 0].) It makes no difference whether the rectifier is a
+    module or a function, new or in place: calls are intercepted, no module is replaced.
+
+    Raises
+    ------
+    ValueError
+        ``rule`` is unknown; in the forward pass: the network has an activation other than these (SiLU, GELU …), or
+        no rectifier ran at all, so that the rule would silently have done nothing.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}; got {rule!r}.")
+    active: list[_ReluRule] = []
+
+    def enter(module: nn.Module, arguments: tuple) -> None:
+        active.append(_ReluRule(rule))
+        active[-1].__enter__()
+
+    def leave(module: nn.Module, arguments: tuple, output: object) -> None:
+        mode = active.pop()
+        mode.__exit__(None, None, None)
+        if output is not None and mode.applied == 0:
+            raise ValueError(f"the {rule!r} rule met no ReLU, ReLU6 or hardtanh in this network's forward pass.")
+
+    handles = [model.register_forward_pre_hook(enter), model.register_forward_hook(leave, always_call=True)]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()

