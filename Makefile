@@ -1,0 +1,79 @@
+# `make book` and `make test` work from nothing but Python 3.11 or newer; everything they install goes into .venv.
+SHELL := /bin/bash -o pipefail
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
+EXECUTED := $(CHAPTERS:%=_build/%)
+PACKAGE := $(wildcard helpers/*.py helpers/weights/*)
+PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
+
+.PHONY: help book test setup execute site lint unit nbval browser benchmark refresh serve clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+book: site ## Set up, run the chapters, build the site
+	@echo "The site is at file://$(CURDIR)/_build/html/index.html"
+
+test: lint unit nbval browser ## Set up, then every check: code, chapters, site
+	@echo "All checks passed."
+
+setup: .venv/installed ## Make .venv with the pinned packages
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null \
+	  || { echo "Python 3.11 or newer is needed: make book PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo "Python's venv module is not complete. On Debian: apt-get install python3-venv"; exit 1; }
+	@echo "Installing into .venv (several gigabytes with PyTorch; some minutes) …"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+node_modules/installed: package.json package-lock.json .npmrc | .venv/installed
+	@echo "Installing what the site takes from npm …"
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
+	@touch $@
+
+execute: $(EXECUTED) ## Run the chapters that changed
+
+_build/notebooks/%.ipynb: notebooks/%.ipynb $(PACKAGE) tools/execute.py .venv/installed
+	$(BIN)/python tools/execute.py $< $@
+
+site: _build/html/.built ## Run what changed and build the site
+
+# Always a complete Sphinx run: an incremental one forgets the warnings of the pages that it does not read again.
+_build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml tools/build_site.py node_modules/installed
+	$(BIN)/python tools/build_site.py
+	@touch $@
+
+lint: .venv/installed ## Check format and style of the code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+unit: .venv/installed ## Test the package
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore tests/test_site.py
+
+nbval: .venv/installed ## Run every chapter again and compare its numbers
+	TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -n 2 --dist loadfile $(CHAPTERS)
+
+browser: site ## Test the site in a headless browser
+	$(BIN)/python tools/install_browser.py
+	$(BIN)/python -m pytest -q tests/test_site.py
+
+benchmark: .venv/installed ## Time our methods beside other libraries
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks
+
+refresh: $(EXECUTED) ## Write the outputs of a fresh run back into notebooks/
+	$(BIN)/python tools/normalise.py $(CHAPTERS)
+
+serve: site ## Show the site at http://localhost:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+clean: ## Remove what was built (not .venv)
+	rm -rf _build node_modules

@@ -1,0 +1,146 @@
+"""The committed notebooks are whole, and nbval notices when they are not."""
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from normalise import LIMIT, clean, faults  # noqa: E402
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CHECKED = "nbval-check-output"
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def notebook(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def _code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _text(notebook: nbformat.NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def _tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def test_there_are_chapters() -> None:
+    assert CHAPTERS
+
+
+def test_was_run_from_top_to_bottom_without_a_fault(notebook: nbformat.NotebookNode) -> None:
+    assert faults(notebook) == []
+
+
+def test_is_clean_and_small(path: Path, notebook: nbformat.NotebookNode) -> None:
+    cleaned = copy.deepcopy(notebook)
+    clean(cleaned)
+    assert cleaned == notebook, "run `make refresh`"
+    assert path.stat().st_size <= LIMIT
+
+
+def test_is_of_a_chapters_size(notebook: nbformat.NotebookNode) -> None:
+    code = _code(notebook)
+    lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
+    assert 12 <= len(code) <= 30
+    assert lines <= 300
+    assert 1500 <= len(_text(notebook).split()) <= 4500
+
+
+def test_five_cells_compare_printed_numbers(notebook: nbformat.NotebookNode) -> None:
+    checked = [cell for cell in _code(notebook) if CHECKED in _tags(cell)]
+    assert len(checked) >= 5
+    for cell in checked:
+        printed = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+        assert re.search(r"\d", printed), f"prints no number: {cell.source[:60]!r}"
+    assert not any({"nbval-skip", "raises-exception"} & set(_tags(cell)) for cell in _code(notebook))
+
+
+def test_figures_have_alternative_text_and_captions(path: Path, notebook: nbformat.NotebookNode) -> None:
+    figures = 0
+    for cell in _code(notebook):
+        for output in cell.outputs:
+            for kind in output.get("data", {}):
+                if kind.startswith("image/"):
+                    figures += 1
+                    assert len(output.metadata[kind]["alt"].split()) >= 4
+    numbers = re.findall(r"(?m)^\*\*Figure (\d+)\.(\d+)\.\*\*", _text(notebook))
+    assert figures
+    assert numbers == [(str(int(path.stem[:2])), str(n)) for n in range(1, figures + 1)]
+
+
+def test_has_three_exercises_with_solutions(path: Path, notebook: nbformat.NotebookNode) -> None:
+    text, chapter = _text(notebook), int(path.stem[:2])
+    labels = [f"ex-{chapter}-{number}" for number in (1, 2, 3)]
+    assert re.findall(r"(?m)^:label: (ex-\S+)", text) == labels
+    assert re.findall(r"\{solution-start\} (\S+)", text) == labels
+
+
+def _nbval(path: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider", "-o", "addopts=", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=path.parent)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[nbformat.NotebookNode, Path]:
+    """A notebook of one checked cell that was run, and where to write it."""
+    output = nbformat.v4.new_output("stream", name="stdout", text="share: 0.72\n")
+    cell = nbformat.v4.new_code_cell("print(f'share: {18 / 25:.2f}')", execution_count=1, outputs=[output])
+    cell.metadata["tags"] = [CHECKED]
+    return nbformat.v4.new_notebook(cells=[cell]), tmp_path / "small.ipynb"
+
+
+def test_nbval_passes_a_true_number(small: tuple[nbformat.NotebookNode, Path]) -> None:
+    notebook, path = small
+    nbformat.write(notebook, path)
+    assert faults(notebook) == []
+    assert _nbval(path).returncode == 0
+
+
+def test_nbval_fails_when_a_number_changed(small: tuple[nbformat.NotebookNode, Path]) -> None:
+    notebook, path = small
+    notebook.cells[0].outputs[0].text = "share: 0.73\n"
+    nbformat.write(notebook, path)
+    result = _nbval(path)
+    assert result.returncode == 1
+    assert "0.73" in result.stdout
+
+
+def test_a_notebook_that_was_never_run_is_refused(small: tuple[nbformat.NotebookNode, Path]) -> None:
+    notebook, path = small
+    notebook.cells[0].outputs[0].text = "share: 0.73\n"
+    notebook.cells[0].execution_count = None
+    nbformat.write(notebook, path)
+    assert _nbval(path).returncode == 0, "nbval compares such a cell after all: `faults` need not look for it"
+    assert "execution count None" in faults(notebook)[0]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[]),
+        nbformat.v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}}),
+        nbformat.v4.new_output("display_data", data={"application/vnd.helpers.dark+json": {}}),
+        nbformat.v4.new_output("stream", name="stderr", text="FutureWarning"),
+    ],
+    ids=["error", "widget", "dark drawing", "stderr"],
+)
+def test_such_an_output_is_refused(small: tuple[nbformat.NotebookNode, Path], output: nbformat.NotebookNode) -> None:
+    notebook, _ = small
+    notebook.cells[0].outputs.append(output)
+    assert len(faults(notebook)) == 1

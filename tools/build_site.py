@@ -1,0 +1,102 @@
+"""Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
+
+The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks`` and MathJax from ``node_modules``.
+The run is always complete and every warning is an error; the site that was there stays until the new one stands.
+"""
+
+import base64
+import hashlib
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+SOURCE, SITE = Path("_build/source"), Path("_build/html")
+DARK = "application/vnd.helpers.dark+json"
+MATHJAX = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
+
+
+def stage() -> None:
+    """Put everything that Jupyter Book reads into a new folder."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    ignore = shutil.ignore_patterns("node_modules", "*.ipynb")
+    shutil.copytree("book", SOURCE / "book", ignore=ignore)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(name, SOURCE)
+    for name in MATHJAX:
+        origin, place = Path("node_modules/mathjax/es5", name), SOURCE / "book/assets/mathjax" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if origin.is_dir() else shutil.copy)(origin, place)
+    (SOURCE / "notebooks").mkdir()
+    for path in sorted(Path("notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(Path("_build") / path, as_version=4)
+        place_figures(notebook, path.stem)
+        mark_captions(notebook)
+        nbformat.write(notebook, SOURCE / path)
+
+
+def place_figures(notebook: nbformat.NotebookNode, chapter: str) -> None:
+    """Turn the figures' outputs into HTML with alternative text, a size, and a drawing for each mode.
+
+    Sphinx would keep the picture and lose the rest.
+    """
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            kind = next((kind for kind in output.get("data", {}) if kind.startswith("image/")), None)
+            if kind is None:
+                continue
+            facts = output.metadata.get(kind, {})
+            if not facts.get("alt"):
+                sys.exit(f"{chapter}: the picture of cell {number} has no alternative text: use helpers.figures.show().")
+            drawings = {"only-light": (kind, output.data[kind])}
+            if DARK in output.data:
+                drawings["only-dark"] = (output.data[DARK]["mime"], output.data[DARK]["data"])
+            images = "".join(
+                f'<img class="{name if len(drawings) > 1 else "both-modes"}" src="{_save(mime, data, chapter)}" '
+                f'alt="{html.escape(facts["alt"])}" width="{facts["width"]}" height="{facts["height"]}" loading="lazy">'
+                for name, (mime, data) in drawings.items()
+            )
+            style = "book-figure wide" if facts["width"] > 600 else "book-figure"
+            output.data = nbformat.from_dict({"text/html": f'<figure class="{style}" tabindex="-1">{images}</figure>'})
+
+
+def mark_captions(notebook: nbformat.NotebookNode) -> None:
+    """Give paragraphs that begin with **Figure 5.1.** a class of their own."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?m)^(?=\*\*Figure \d+\.\d+\.\*\*)", "{.figure-caption}\n", cell.source)
+
+
+def _save(mime: str, data: str, chapter: str) -> str:
+    """Write a picture beside the other assets and return its address as seen from a chapter."""
+    content = base64.b64decode(data)
+    name = f"{chapter}-{hashlib.sha256(content).hexdigest()[:10]}.{mime.removeprefix('image/')}"
+    place = SOURCE / "book/assets/figures" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    return f"../_static/figures/{name}"
+
+
+def main() -> None:
+    stage()
+    work = Path("_build/jupyter-book")
+    shutil.rmtree(work, ignore_errors=True)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", SOURCE, "--path-output", work]
+    print("Building the site …", flush=True)
+    options = ["-W", "-n", "--keep-going", "--all", "--quiet"]
+    result = subprocess.run([*map(str, command), *options], env=os.environ | {"PYTHONUTF8": "1"}, check=False)
+    if result.returncode:
+        sys.exit("The site was not built: see the warnings above.")
+    shutil.rmtree(SITE, ignore_errors=True)
+    shutil.move(work / "_build/html", SITE)
+    size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
+    print(f"{len(list(SITE.rglob('*.html')))} pages, {size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
