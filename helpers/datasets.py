@@ -54,6 +54,8 @@ def crops(split: str, *, per_class: int = 20, size: int = 96, photo_size: int = 
         Side of a crop, and of the square to which the photograph is resized before it is cut, in pixels.
     """
     _check_split(split)
+    if not isinstance(per_class, int) or per_class < 1:
+        raise ValueError(f"per_class must be a positive int, got {per_class!r}.")
     if not 0 < size <= photo_size // 2:
         raise ValueError(f"size must be in 1…{photo_size // 2} (half of photo_size), got {size}.")
     random = np.random.default_rng([seed, split == "test"])
@@ -71,9 +73,9 @@ def crops(split: str, *, per_class: int = 20, size: int = 96, photo_size: int = 
 
 
 def faces(split: str) -> Images:
-    """skimage's 200 patches of 25×25 pixels, half of them faces, grey repeated to three channels; every other one is for testing.
+    """skimage's 200 patches of 25×25 pixels, half of them faces; every other one is for testing.
 
-    The faces are a subset of Labeled Faces in the Wild (Huang et al. 2007).
+    Grey, repeated to three channels. The faces are a subset of Labeled Faces in the Wild (Huang et al. 2007).
     """
     _check_split(split)
     patches = torch.from_numpy(lfw_subset()).float()  # (200, 25, 25): 100 faces, then 100 without
@@ -83,7 +85,7 @@ def faces(split: str) -> Images:
 
 
 def caltech101(split: str, root: str | Path = "data", *, size: int = 224, per_class: int = 30, seed: int = 0) -> Subset:
-    """Caltech-101 (Fei-Fei et al. 2004): ``per_class`` random images of each class for training, the others for testing.
+    """Caltech-101 (Fei-Fei et al. 2004): ``per_class`` random images of a class for training, the others for testing.
 
     Downloads 130 MB into ``root`` where it is not there yet.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib as mpl
@@ -102,8 +102,10 @@ def show(figure: Figure, alt: str) -> None:
     kind, data, (width, height) = _encode(figure)
     bundle = {kind: data, "text/plain": alt}
     if os.environ.get("HELPERS_DARK_FIGURES") == "1":
-        _recolour(figure, dict(zip(LIGHT.values(), DARK.values())))
+        undo = _recolour(figure, dict(zip(LIGHT.values(), DARK.values())))
         dark_kind, dark_data, _ = _encode(figure)
+        for change, colour in undo:
+            change(colour)
         bundle["application/vnd.helpers.dark+json"] = {"mime": dark_kind, "data": dark_data}
     display(bundle, raw=True, metadata={kind: {"alt": alt, "width": width, "height": height}})
 
@@ -124,20 +126,22 @@ def _encode(figure: Figure) -> tuple[str, str, tuple[int, int]]:
     return kind, base64.b64encode(files[kind].getvalue()).decode("ascii"), (width, height)
 
 
-def _recolour(figure: Figure, colours: Mapping[str, str]) -> None:
-    """Replace colours in everything that the figure holds."""
-    for axis in figure.axes:  # ticks that are made when the figure is drawn
-        axis.tick_params(color=colours[LIGHT["muted"]], labelcolor=colours[LIGHT["ink"]])
+def _recolour(figure: Figure, colours: Mapping[str, str]) -> list[tuple[Callable, object]]:
+    """Replace colours in everything that the figure holds; return what undoes it."""
+    undo = []
+    figure.draw_without_rendering()  # makes the last ticks
     for artist in figure.findobj():
         for part in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
             get, change = getattr(artist, f"get_{part}", None), getattr(artist, f"set_{part}", None)
             if get and change:
-                value = get()
+                old = value = get()
                 if np.ndim(value) == 2 and len(value) == 1:  # a collection with one colour
                     value = value[0]
                 given = not isinstance(value, str) or value.startswith("#")  # neither "none" nor "auto"
                 if given and is_color_like(value) and to_rgba(value)[3] == 1 and to_hex(value) in colours:
                     change(colours[to_hex(value)])
+                    undo.append((change, old))
+    return undo
 
 
 def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, height: float | None = None) -> None:
@@ -161,8 +165,9 @@ def draw(axis: Axes, panel: Panel) -> None:
     axis.set_axis_off()
     axis.set_title(panel.title, color=LIGHT["ink"])
     extent = None
+    _check(panel)
     if panel.image is not None:
-        photo = panel.image.detach().cpu().clamp(0, 1).permute(1, 2, 0).float().numpy()
+        photo = panel.image.detach().cpu().permute(1, 2, 0).float().numpy()
         extent = (-0.5, photo.shape[1] - 0.5, photo.shape[0] - 0.5, -0.5)
         if panel.heatmap is not None:  # a pale grey photograph leaves the colours to the map
             photo = np.repeat(photo.mean(2, keepdims=True), 3, axis=2) * 0.75 + 0.25 * photo
@@ -190,6 +195,20 @@ def draw(axis: Axes, panel: Panel) -> None:
         for colour, thickness in (("#000000", 3.0), ("#fefefe", 1.4)):  # seen on any photograph
             edge = (box.left - 0.5, box.top - 0.5), box.right - box.left, box.bottom - box.top
             axis.add_patch(mpl.patches.Rectangle(*edge, fill=False, edgecolor=colour, linewidth=thickness))
+
+
+def _check(panel: Panel) -> None:
+    """No picture is better than a wrong one."""
+    image, heatmap = panel.image, panel.heatmap
+    if image is None and heatmap is None:
+        raise ValueError("a panel needs an image, a heatmap, or both.")
+    if image is not None:
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(f"a panel's image must have shape (3, H, W), got {tuple(image.shape)}.")
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ValueError(f"a panel's image must be in [0, 1], got {image.min():.3g} to {image.max():.3g}.")
+    if heatmap is not None and (heatmap.ndim != 2 or not heatmap.isfinite().all()):
+        raise ValueError(f"a panel's heatmap must be (H, W) with finite values, got {tuple(heatmap.shape)}.")
 
 
 def _limits(values: np.ndarray, signed: bool, zero: bool) -> tuple[float, float]:

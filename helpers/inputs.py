@@ -58,7 +58,7 @@ def as_batch(model: nn.Module, image: Tensor) -> tuple[Tensor, bool]:
         )
     first = next(model.parameters(), image)
     batch = image if image.ndim == 4 else image[None]
-    return batch.detach().to(first.device, first.dtype), image.ndim == 3
+    return batch.to(first.device, first.dtype), image.ndim == 3
 
 
 def as_logits(outputs: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def as_targets(target: Target, logits: Tensor) -> Tensor:
 
 
 def as_map(heatmap: Tensor) -> Tensor:
-    """Check that ``heatmap`` is one explanation of shape (H, W) with finite values; return it detached, float64, on the CPU."""
+    """Check that ``heatmap`` is one map (H, W) of finite values; return it in float64 on the CPU."""
     if not isinstance(heatmap, Tensor):
         raise TypeError(f"a map must be a torch.Tensor, got {type(heatmap).__name__}.")
     if heatmap.ndim != 2 or heatmap.numel() == 0:

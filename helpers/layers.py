@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-from .inputs import Box
+from .inputs import Box, as_batch, as_logits
 
 
 def find(model: nn.Module, layer: str) -> nn.Module:
@@ -75,9 +76,7 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
 
     def keep(layer: str):
         def hook(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
-            if not isinstance(output, Tensor):
-                raise TypeError(f"layer {layer!r} returns a {type(output).__name__}, not a tensor: name one inside it.")
-            activations[layer] = output
+            activations[layer] = _as_tensor(layer, output)
             return output.clone()  # what follows works on the copy: an in-place ReLU must not change the record
 
         return hook
@@ -92,6 +91,12 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
             handle.remove()
 
 
+def _as_tensor(layer: str, output: object) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"layer {layer!r} returns a {type(output).__name__}, not a tensor: name one inside it.")
+    return output
+
+
 class _Reached(Exception):
     """Ends a forward pass at a layer."""
 
@@ -101,10 +106,11 @@ def run_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
 
     ``images`` has shape (N, 3, H, W); gradients flow if they are enabled. Training flags are left as they are.
     """
+    images, _ = as_batch(model, images)
     reached: list[Tensor] = []
 
     def stop(module: nn.Module, arguments: tuple, output: Tensor) -> None:
-        reached.append(output)
+        reached.append(_as_tensor(layer, output))
         raise _Reached
 
     handle = find(model, layer).register_forward_hook(stop)
@@ -128,6 +134,7 @@ def trace_maps(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int, in
     dict
         From layer to (C, h, w). Pooling layers, and blocks that end in one, are left out: their maps are copies.
     """
+    images, _ = as_batch(model, images)
     shapes: dict[str, tuple[int, int, int]] = {}
     pooled: set[int] = set()
     alive: list[Tensor] = []  # keeps every id() in `pooled` in use until the end
@@ -169,12 +176,13 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module:
     Returns
     -------
     nn.Module
-        The folded copy, or ``model`` itself where there is nothing to fold or the copy's logits differ.
+        The folded copy; ``model`` itself where it can't be copied. A copy whose logits differ is not folded.
     """
-    made_by: dict[int, str] = {}
+    images, _ = as_batch(model, images)
+    made_by: dict[int, str] = {}  # from an output's id() to the convolution that made it
     runs: dict[str, int] = {}
     pairs: dict[str, str] = {}
-    alive: list[Tensor] = []
+    alive: list[Tensor] = []  # keeps every id() in `made_by` in use until the end
 
     def after_convolution(name: str):
         def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
@@ -193,16 +201,18 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module:
         return hook
 
     with evaluating(model):
-        norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-        if not norms:
+        try:
+            plain, folded = copy.deepcopy(model), copy.deepcopy(model)
+        except RuntimeError:  # weights that are computed from others can't be copied
             return model
-        folded = copy.deepcopy(model)
         modules = dict(folded.named_modules())
-        handles = [modules[name].register_forward_pre_hook(before_norm(name)) for name in norms]
+        handles = []
         for name, module in modules.items():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+                handles.append(module.register_forward_pre_hook(before_norm(name)))
+            if isinstance(module, nn.Conv2d) and isinstance(module._parameters.get("weight"), nn.Parameter):
                 handles.append(module.register_forward_hook(after_convolution(name)))
-        expected = folded(images)
+        expected = as_logits(folded(images))
         for handle in handles:
             handle.remove()
         for norm, convolution in pairs.items():
@@ -211,7 +221,7 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module:
                 _replace(folded, norm, getattr(modules[norm], "act", nn.Identity()))
         actual = folded(images)
     tolerance = 1e-3 * (expected - expected.mean()).abs().max()
-    return folded if (actual - expected).abs().max() <= tolerance else model
+    return folded if (actual - expected).abs().max() <= tolerance else plain
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -236,7 +246,7 @@ class ReceptiveField:
     image_size: tuple[int, int]
 
     def box(self, row: int, col: int) -> Box:
-        """What the unit at ``row``, ``col`` sees of the image."""
+        """What the unit at ``row``, ``col`` sees of the image; empty where it sees only padding."""
         top, left = (self.start[i] + self.stride[i] * unit for i, unit in enumerate((row, col)))
         bottom, right = top + self.size[0], left + self.size[1]
         height, width = self.image_size
@@ -311,14 +321,23 @@ class _ReceptiveFields(TorchFunctionMode):
             stride = pair(argument(2, "stride", None) or kernel)
             dilation = pair(argument(4, "dilation", 1)) if name == "max_pool2d" else (1, 1)
             return field.slide(tuple(dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)), stride, padding)
-        if name == "pad":
+        if name == "pad" and argument(2, "mode", "constant") == "constant":
             left, _, top, _ = (*argument(1, "pad", ()), 0, 0, 0, 0)[:4]
             return field.slide((1, 1), (1, 1), (top, left))
-        if tuple(output.shape[-2:]) != tuple(args[0].shape[-2:] if isinstance(args[0], Tensor) else output.shape[-2:]):
-            if name.startswith("adaptive") and tuple(output.shape[-2:]) == (1, 1):
-                return ReceptiveField(field.image_size, (1, 1), (0, 0), field.image_size)
-            raise ValueError(f"no receptive field rule for {name}.")
-        return field
+        maps = [item for item in args if isinstance(item, Tensor) and item.ndim > 2]
+        same_size = all(tuple(item.shape[-2:]) in (tuple(output.shape[-2:]), (1, 1)) for item in maps)
+        if name == "adaptive_avg_pool2d" and tuple(output.shape[-2:]) == (1, 1):
+            return ReceptiveField(field.image_size, field.image_size, (0, 0), field.image_size)
+        if name.strip("_") in _POINTWISE and same_size:
+            return field
+        raise ValueError(f"no receptive field rule for {name}.")
+
+
+# What leaves every value at its place. Anything else has a rule above, or none.
+_POINTWISE = set("relu relu6 hardtanh clamp clamp_min clip silu gelu mish elu celu selu sigmoid tanh".split())
+_POINTWISE |= set("hardswish hardsigmoid softplus leaky_relu prelu threshold batch_norm dropout dropout2d".split())
+_POINTWISE |= set("add sub mul div neg abs iadd imul cat concat clone contiguous detach to float double".split())
+_POINTWISE |= set("getitem unsqueeze stochastic_depth".split())
 
 
 def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveField:
@@ -345,11 +364,8 @@ def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveF
 # ------------------------------------------------------------------------------------------ backward rules for ReLU
 
 RULES = ("gradient", "deconvnet", "guided")
-_SMOOTH = {F.silu, F.gelu, F.mish, F.hardswish, F.elu, F.celu, F.selu, F.softplus, F.leaky_relu, F.prelu, torch.tanh}
-_SMOOTH |= {F.tanh, torch.prelu, Tensor.tanh, torch.selu, torch.celu, F.logsigmoid, F.softsign, F.tanhshrink}
-_RELU = {F.relu: (0.0, float("inf")), torch.relu: (0.0, float("inf")), Tensor.relu: (0.0, float("inf"))}
-_RELU_IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
-_CLAMP = {torch.clamp, Tensor.clamp, torch.clip, Tensor.clip, torch.clamp_min, Tensor.clamp_min}
+_OTHER_ACTIVATIONS = set("silu gelu mish hardswish elu celu selu softplus leaky_relu prelu rrelu tanh".split())
+_OTHER_ACTIVATIONS |= set("logsigmoid softsign tanhshrink hardshrink softshrink".split())
 
 
 class _Rectify(torch.autograd.Function):
@@ -383,36 +399,39 @@ class _ReluRule(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        limits, in_place = self._limits(func, args, kwargs)
+        name = getattr(func, "__name__", "")
+        limits = self._limits(name.rstrip("_"), args, kwargs)
         if limits:
             self.applied += 1
+            in_place = kwargs.get("inplace", args[-1] is True) or name.endswith("_")
             return _Rectify.apply(args[0] if args else kwargs["input"], *limits, self.rule, in_place)
-        if func in _SMOOTH:
+        if name.rstrip("_") in _OTHER_ACTIVATIONS:
             raise ValueError(
-                f"the {self.rule!r} rule is defined for ReLU-like units, and this network uses {func.__name__}: "
+                f"the {self.rule!r} rule is defined for ReLU-like units, and this network uses {name}: "
                 "take the plain gradient, or a network with ReLUs."
             )
         return func(*args, **kwargs)
 
     @staticmethod
-    def _limits(func, args: tuple, kwargs: dict) -> tuple[tuple[float, float] | None, bool]:
-        in_place = bool(kwargs.get("inplace", False))
-        if func in _RELU:
-            return _RELU[func], in_place or (len(args) > 1 and bool(args[1]))
-        if func in _RELU_IN_PLACE:
-            return (0.0, float("inf")), True
-        if func is F.relu6:
-            return (0.0, 6.0), in_place or (len(args) > 1 and bool(args[1]))
-        if func in (F.hardtanh, F.hardtanh_):
-            low, high = (*args[1:3], *(-1.0, 1.0)[len(args) - 1 :])[:2]
-            limits = (kwargs.get("min_val", low), kwargs.get("max_val", high))
-            return limits, in_place or func is F.hardtanh_ or (len(args) > 3 and bool(args[3]))
-        if func in _CLAMP:  # a rectifier written by hand
-            low = kwargs.get("min", args[1] if len(args) > 1 else None)
-            high = kwargs.get("max", args[2] if len(args) > 2 else None)
-            if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low == 0:
-                return (0.0, float("inf") if high is None else float(high)), False
-        return None, False
+    def _limits(name: str, args: tuple, kwargs: dict) -> tuple[float, float] | None:
+        """Between which values the rectifier ``name`` is the identity; None for other functions."""
+
+        def argument(index: int, key: str, default: float | None):
+            return args[index] if len(args) > index else kwargs.get(key, default)
+
+        if name == "relu":
+            return 0.0, math.inf
+        if name == "relu6":
+            return 0.0, 6.0
+        if name == "hardtanh":
+            return argument(1, "min_val", -1.0), argument(2, "max_val", 1.0)
+        if name == "threshold" and argument(1, "threshold", None) == argument(2, "value", None) == 0:
+            return 0.0, math.inf
+        if name in ("clamp", "clip", "clamp_min"):  # a rectifier written by hand
+            low, high = argument(1, "min", None), argument(2, "max", None)
+            if isinstance(low, int | float) and low == 0 and not isinstance(high, Tensor):
+                return 0.0, math.inf if high is None else float(high)
+        return None
 
 
 @contextmanager
@@ -458,3 +477,5 @@ def relu_rule(model: nn.Module, rule: str) -> Iterator[nn.Module]:
     finally:
         for handle in handles:
             handle.remove()
+        for mode in reversed(active):  # after an interrupt, which runs no hook
+            mode.__exit__(None, None, None)

@@ -20,7 +20,7 @@ from .inputs import as_batch, as_logits
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 EMBEDDED = {"efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"}  # SHA-256
-_AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}  # heads that serve training only
+_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
 class Classifier(nn.Module):
@@ -68,8 +68,8 @@ class Classifier(nn.Module):
 
     def index(self, label: str) -> int:
         """The class of this name; a LookupError with near matches if there is none."""
-        if label not in self.categories:
-            near = difflib.get_close_matches(label, self.categories, n=5, cutoff=0.3)
+        if not isinstance(label, str) or label not in self.categories:
+            near = difflib.get_close_matches(str(label), self.categories, n=5, cutoff=0.3)
             raise LookupError(f"{self.name} has no class {label!r}; near matches: {', '.join(near) or 'none'}.")
         return self.categories.index(label)
 
@@ -79,6 +79,8 @@ class Classifier(nn.Module):
         For a batch (N, 3, H, W), a list of such lists.
         """
         batch, single = as_batch(self, image)
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"k must be a positive int, got {k!r}.")
         with layers.evaluating(self):
             probabilities = as_logits(self(batch)).softmax(1)
         best = probabilities.topk(min(k, probabilities.shape[1]))
@@ -140,7 +142,7 @@ def load(
     """
     names = available()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.4)
+        near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4)
         raise LookupError(f"unknown model {name!r}; near matches: {', '.join(near) or 'see models.available()'}.")
     if name in EMBEDDED:
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -152,20 +154,20 @@ def load(
         mean, std, size = IMAGENET_MEAN, IMAGENET_STD, 224
     else:
         published = torchvision.models.get_model_weights(name).DEFAULT
-        # The published weights of these two were trained with auxiliary heads, on input scaled by the network itself.
-        options = {"aux_logits": True, "transform_input": True, "init_weights": False} if name in _AUXILIARY else {}
+        # These two scale their input once more, and their published weights have heads that served the training only.
+        heads = _AUXILIARY.get(name, ())
+        options = {"aux_logits": False, "transform_input": True, "init_weights": False} if heads else {}
         network = torchvision.models.get_model(name, weights=None, **options)
         path = Path(weights) if weights else _download(published.url, Path(torch.hub.get_dir()) / "checkpoints")
         state = _read(path, None if weights else path.stem.rpartition("-")[2])
+        state = {key: value for key, value in state.items() if not key.startswith(heads)} if heads else state
         preset = published.transforms()
         mean, std, size = preset.mean, preset.std, preset.crop_size[0]
         categories = published.meta["categories"]
     try:
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:  # other names, other shapes, other things than tensors
         raise ValueError(f"the weights in {path} do not fit {name}: {error}") from error
-    for head in _AUXILIARY.get(name, ()):
-        setattr(network, head, None)
     classifier = Classifier(network, name=name, categories=categories, mean=mean, std=std, input_size=size)
     return classifier.eval().to(device or runtime.device())
 
@@ -185,8 +187,8 @@ def _read(path: Path, digest: str | None) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError … for a bad file
         raise ValueError(f"{path} holds no weights that PyTorch can read: {error}") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict.")  # noqa: TRY004
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"{path} holds no state dict, which maps names to tensors.")
     return state
 
 

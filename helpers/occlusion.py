@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ SCORES = ("probability", "logit")
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What `sensitivity` found for one image, or for N images (then with a leading N, but in ``window`` and ``stride``).
+    """What `sensitivity` found for one image, or for N images (then the tensors have a leading N).
 
     Attributes
     ----------
@@ -53,6 +52,9 @@ class Occlusion:
 
     def box(self, row: int, col: int) -> Box:
         """The pixels that the window covers at position ``row``, ``col``."""
+        rows, cols = self.scores.shape[-2:]
+        if not (0 <= row < rows and 0 <= col < cols):
+            raise IndexError(f"the window has {rows}×{cols} positions, there is none at {row}, {col}.")
         height, width = self.heatmap.shape[-2:]
         top, left = row * self.stride, col * self.stride
         return Box(top, left, min(top + self.window, height), min(left + self.window, width))
@@ -115,7 +117,8 @@ def sensitivity(
 
     with layers.evaluating(model):
         fast = layers.fold_batch_norm(model, batch[:1])
-        fast = (copy.deepcopy(model) if fast is model else fast).to(memory_format=torch.channels_last)
+        if fast is not model:
+            fast.to(memory_format=torch.channels_last)
         clean = as_logits(fast(batch))
         targets = as_targets(target, clean)
         batch_size = batch_size or _batch_size(fast, batch[:1])
@@ -126,7 +129,7 @@ def sensitivity(
 
 
 def _batch_size(model: nn.Module, image: Tensor) -> int:
-    """As many pictures as keep the network's largest maps within some 10 million numbers, the size of a CPU's caches."""
+    """As many pictures as keep the largest maps within some 10 million numbers, about what a CPU's caches hold."""
     if image.device.type != "cpu":
         return 64
     largest = max((math.prod(shape) for shape in layers.trace_maps(model, image).values()), default=1)
@@ -156,7 +159,7 @@ def _slide(model: nn.Module, image: Tensor, cover: Tensor, window: int, stride: 
             place = (slice(None), slice(top, top + window), slice(left, left + window))
             picture[place] = cover[place]
         outputs.append(model(covered[: len(part)]))
-    return torch.cat(outputs).view(rows, cols, -1)
+    return as_logits(torch.cat(outputs)).view(rows, cols, -1)
 
 
 def _positions(side: int, window: int, stride: int) -> int:

@@ -1,10 +1,10 @@
-"""Photographs: those that installed packages bring along, grids of them with known ground truth, and the reader's own."""
+"""Photographs: those that installed packages bring along, grids of them with a known truth, the reader's own."""
 
 from __future__ import annotations
 
+import http.client
 import io
 import itertools
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -82,11 +82,23 @@ def load_image(path_or_url: str | Path, size: int = 224) -> Tensor:
         raise ValueError(f"{place} has more than {MAX_BYTES // 1_000_000} MB: make it smaller first.")
     try:
         with Image.open(io.BytesIO(data)) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
+            picture = _as_rgb(ImageOps.exif_transpose(file))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{place} is no picture that can be read: {error}") from error
     square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(square, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    """8 bits for each of three channels; what is transparent becomes white."""
+    if picture.mode == "F":
+        raise ValueError("a picture of floating-point numbers has no known range: save it with 8 bits a channel.")
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip
+        picture = Image.fromarray((np.asarray(picture, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return picture.convert("RGB")
 
 
 def _fetch(url: str) -> bytes:
@@ -94,7 +106,7 @@ def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.read(MAX_BYTES + 1)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # URLError is an OSError
         raise FileNotFoundError(f"{url} can't be reached ({error}): save the picture and give its path.") from error
 
 

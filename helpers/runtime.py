@@ -21,7 +21,7 @@ def device() -> torch.device:
 def seed(value: int = 0) -> None:
     """Seed the generators of Python, NumPy and PyTorch (all devices) with ``value``."""
     random.seed(value)
-    np.random.seed(value)
+    np.random.seed(value)  # noqa: NPY002  (what libraries without a generator of their own use)
     torch.manual_seed(value)
 
 

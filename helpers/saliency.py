@@ -104,6 +104,8 @@ def class_image(
     Tensor
         (3, ``size``, ``size``) in [0, 1].
     """
+    if target is None:
+        raise TypeError("target must be a class: there is no image yet of which to predict one.")
     if not (isinstance(size, int) and isinstance(steps, int) and size >= 1 and steps >= 1):
         raise ValueError(f"size and steps must be positive ints, got {size!r} and {steps!r}.")
     if not (step_size > 0 and 0 <= decay < 1 and shift >= 0):

@@ -1,4 +1,4 @@
-"""Is an explanation right? Scores against a known truth, against the network itself, and against a destroyed network."""
+"""Is an explanation right? Scores against a known truth, against the network itself, against a destroyed network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def localisation(heatmap: Tensor, box: Box) -> float:
 
 
 def pointing(heatmap: Tensor, box: Box) -> float:
-    """1 if the map's maximum lies in ``box``, else 0; of several equal maxima, the share that does (Zhang et al. 2018)."""
+    """1 if the map's maximum lies in ``box``, else 0; of equal maxima, the share that does (Zhang et al. 2018)."""
     heatmap = as_map(heatmap)
     maxima = heatmap == heatmap.max()
     return maxima[_inside(box, maxima)].sum().item() / maxima.sum().item()
@@ -42,7 +42,7 @@ def _inside(box: Box, heatmap: Tensor) -> tuple[slice, slice]:
 
 
 def threshold_box(heatmap: Tensor, level: float = 0.15) -> Box:
-    """The box around the largest connected region where the map is at least ``level`` × its maximum (Zhou et al. 2016)."""
+    """The box around the largest region where the map is at least ``level`` × its maximum (Zhou et al. 2016)."""
     heatmap = as_map(heatmap)
     if not heatmap.max() > 0:
         raise ValueError("the map has no positive value, hence no region.")
@@ -91,7 +91,7 @@ def deletion_curve(model: nn.Module, image: Tensor, heatmap: Tensor, target: int
 
 
 def insertion_curve(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, *, steps: int = 32) -> Curve:
-    """Start from a blurred picture and put pixels back, those with the largest map values first (Petsiuk et al. 2018)."""
+    """Put pixels back into a blurred picture, those with the largest map values first (Petsiuk et al. 2018)."""
     return _curve(
         model, image, heatmap, target, steps, lambda batch: (gaussian_blur(batch, [31, 31], [10.0, 10.0]), batch)
     )
@@ -124,10 +124,11 @@ def _curve(model: nn.Module, image: Tensor, heatmap: Tensor, target: int, steps:
     counts = torch.linspace(0, heatmap.numel(), steps + 1).round().long()
     scores = []
     with layers.evaluating(model):
+        index = as_targets(target, as_logits(model(batch)))
         for part in counts.to(batch.device).split(8):
             changed = torch.where(rank < part[:, None, None, None], last, first)
             logits = as_logits(model(changed))
-            scores.append(logits.softmax(1).gather(1, as_targets(target, logits)[:, None])[:, 0])
+            scores.append(logits.softmax(1).gather(1, index.expand(len(part))[:, None])[:, 0])
     return Curve(counts.double() / heatmap.numel(), torch.cat(scores).cpu().double())
 
 
@@ -159,18 +160,19 @@ def randomisation(
         before it in the list have random weights: Gaussian, with the mean and standard deviation of the trained ones.
         An explanation of what the network has learnt falls towards 0; one that stays near 1 did not depend on it.
     """
-    network = copy.deepcopy(model)
-    if paths is None:
-        paths = [name for name, module in network.named_modules() if _weights(module, recurse=False)][::-1]
-    generator = torch.Generator().manual_seed(seed)
-    original = explain(network, image, target).abs()
-    correlations = {}
-    for path in tqdm(paths, desc="randomise", unit="layer", delay=1, leave=False):
-        for weight in _weights(layers.find(network, path), recurse=True):
-            noise = torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
-            weight.data = weight.data.mean() + weight.data.std() * noise
-        heatmap = explain(network, image, target).abs()
-        correlations[path.removeprefix("network.")] = rank_correlation(original, heatmap)
+    with torch.inference_mode(False):
+        network = copy.deepcopy(model)
+        if paths is None:
+            paths = [name for name, module in network.named_modules() if _weights(module, recurse=False)][::-1]
+        generator = torch.Generator().manual_seed(seed)
+        original = explain(network, image, target).abs()
+        correlations = {}
+        for path in tqdm(paths, desc="randomise", unit="layer", delay=1, leave=False):
+            for weight in _weights(layers.find(network, path), recurse=True):
+                noise = torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
+                weight.data = weight.data.mean() + weight.data.std(correction=0) * noise
+            heatmap = explain(network, image, target).abs()
+            correlations[path.removeprefix("network.")] = rank_correlation(original, heatmap)
     return correlations
 
 

@@ -1,6 +1,6 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
-The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks`` and MathJax from ``node_modules``.
+The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, MathJax from ``node_modules``.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
 
@@ -52,7 +52,9 @@ def place_figures(notebook: nbformat.NotebookNode, chapter: str) -> None:
                 continue
             facts = output.metadata.get(kind, {})
             if not facts.get("alt"):
-                sys.exit(f"{chapter}: the picture of cell {number} has no alternative text: use helpers.figures.show().")
+                sys.exit(
+                    f"{chapter}: the picture of cell {number} has no alternative text: use helpers.figures.show()."
+                )
             drawings = {"only-light": (kind, output.data[kind])}
             if DARK in output.data:
                 drawings["only-dark"] = (output.data[DARK]["mime"], output.data[DARK]["data"])

@@ -1,4 +1,7 @@
-"""Draw the logo and the favicon: a map of 5×5 cells with one warm spot. Run after a change; the SVG files are committed."""
+"""Draw the logo and the favicon: a map of 5×5 cells with one warm spot.
+
+Run it after a change; the SVG files are committed.
+"""
 
 from math import hypot
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Install Chromium for the browser tests if it is missing and this machine lets us (Debian or Ubuntu, as root or sudo)."""
+"""Install Chromium for the browser tests if it is missing and can be had (Debian or Ubuntu, as root or with sudo)."""
 
 import os
 import shutil

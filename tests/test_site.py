@@ -1,0 +1,207 @@
+"""The built site in headless Chromium, served from a sub-path: every page, wide and narrow, light and dark."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
+PAGES = sorted(
+    str(path.relative_to(SITE))
+    for path in SITE.rglob("*.html")
+    if not path.relative_to(SITE).parts[0].startswith("_")
+    and path != SITE / "index.html"  # it leads to book/index.html
+)
+CONTENT = [page for page in PAGES if page.startswith(("book/", "notebooks/"))]
+sys.path.insert(0, str(ROOT / "tools"))
+from install_browser import find  # noqa: E402
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+def test_the_site_is_there() -> None:
+    assert CONTENT, "run `make site` first"
+    assert {page for page in PAGES if page.startswith("notebooks/")} == {
+        f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")
+    }
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the site, below /some/path/."""
+    folder = tmp_path_factory.mktemp("www")
+    (folder / "some").mkdir()
+    (folder / "some" / "path").symlink_to(SITE, target_is_directory=True)
+    handler = functools.partial(_Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/some/path/"
+    server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium: under CI the browser tests must run")
+        pytest.skip("no Chromium on this machine: install the package `chromium`")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def page(browser: Browser, mode: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": request.param, "height": 844}, color_scheme=mode)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_opens_whole(page: Page, base: str, path: str, mode: str) -> None:
+    """One visit: no error, no other host, nothing wider than the screen, every picture described and the mode's own."""
+    faults = []
+    page.on("console", lambda message: message.type in ("error", "warning") and faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("response", lambda response: response.status >= 400 and faults.append(f"{response.status} {response.url}"))
+    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.on(
+        "request",
+        lambda request: request.url.startswith((base, "data:", "blob:")) or faults.append(f"other host: {request.url}"),
+    )
+    assert page.goto(base + path, wait_until="load").status == 200
+    page.wait_for_load_state("networkidle")
+    for details in page.locator("details").all():  # what is folded must fit, too
+        details.evaluate("element => element.open = true")
+    assert _too_wide(page) == []
+    pictures = page.locator(".bd-article img").all()
+    if path.startswith("notebooks/"):
+        assert len(pictures) >= 2
+    other = {"light": "only-dark", "dark": "only-light"}[mode]
+    for picture in pictures:
+        assert len((picture.get_attribute("alt") or "").split()) >= 2
+        hidden = picture.evaluate("image => getComputedStyle(image).display === 'none'")
+        assert hidden == (other in (picture.get_attribute("class") or ""))
+        if picture.is_visible():
+            picture.scroll_into_view_if_needed()
+            page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
+    assert faults == []
+
+
+def _too_wide(page: Page) -> list[str]:
+    """The parts of the article that reach over the right edge of the screen, unless they scroll inside something."""
+    return page.evaluate(
+        """() => {
+            const width = document.documentElement.clientWidth;
+            const page = document.documentElement.scrollWidth > width ? ['the whole page'] : [];
+            return page.concat([...document.querySelectorAll('.bd-article *')].filter(element => {
+                for (let box = element; box && !box.matches('.bd-article'); box = box.parentElement)
+                    if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(box).overflowX)) return false;
+                return element.getBoundingClientRect().right > width + 1;
+            }).map(element => element.outerHTML.slice(0, 120)));
+        }"""
+    )
+
+
+@pytest.mark.parametrize("path", CONTENT)
+def test_formulas_are_set(browser: Browser, base: str, path: str) -> None:
+    page = browser.new_page()
+    page.goto(base + path, wait_until="networkidle")
+    formulas = page.locator(".math")
+    if formulas.count():
+        page.wait_for_function("document.querySelectorAll('.math mjx-container').length > 0")
+        assert page.locator(".math mjx-container").count() >= formulas.count()
+        assert page.locator("mjx-merror").count() == 0
+    assert not re.search(r"\$\$|\\begin\{|\{(term|cite|ref|doc)[:}]", page.locator(".bd-article").inner_text())
+    page.close()
+
+
+def test_the_first_page_leads_to_the_book(browser: Browser, base: str) -> None:
+    page = browser.new_page()
+    page.goto(base)
+    page.wait_for_url(base + "book/index.html")
+    assert "Visualizing" in page.title()
+    page.close()
+
+
+def test_too_wide_a_thing_is_noticed(browser: Browser, base: str) -> None:
+    page = browser.new_page()
+    page.goto(base + CONTENT[0])
+    assert _too_wide(page) == []
+    page.evaluate("document.querySelector('.bd-article').insertAdjacentHTML('beforeend', '<p style=width:3000px>wide')")
+    assert any("3000px" in element for element in _too_wide(page))
+    page.close()
+
+
+def test_the_mode_can_be_switched_by_keyboard(browser: Browser, base: str) -> None:
+    page = browser.new_context(color_scheme="light").new_page()
+    page.goto(base + CONTENT[-1], wait_until="networkidle")
+    seen = set()
+    button = page.locator("button.theme-switch-button:visible").first
+    for _ in range(3):
+        button.focus()
+        page.keyboard.press("Enter")
+        seen.add(page.evaluate("document.documentElement.dataset.theme"))
+    assert seen == {"light", "dark"}
+
+
+def test_search_finds_a_word(browser: Browser, base: str) -> None:
+    page = browser.new_page()
+    page.goto(base + "search.html?q=occlusion", wait_until="networkidle")
+    page.wait_for_selector("#search-results li a")
+    assert page.locator("#search-results li").count() >= 2
+    page.close()
+
+
+def _anchors(text: str) -> set[str]:
+    return set(re.findall(r'\sid="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_links_inside_the_site_lead_somewhere(path: str) -> None:
+    """No browser needed: every address on the page is a file of the site, every fragment an id in it."""
+    broken = []
+    for link in re.findall(r'\s(?:href|src)="([^"]+)"', (SITE / path).read_text(encoding="utf-8")):
+        address, fragment = urldefrag(urljoin(f"http://site/{path}", link.replace("&amp;", "&")))
+        parts = urlsplit(address)
+        if parts.netloc != "site" or parts.scheme not in ("http", "https"):
+            continue
+        target = SITE / unquote(parts.path).lstrip("/")
+        target = target / "index.html" if target.is_dir() else target
+        anchors = _anchors(target.read_text("utf-8")) if target.is_file() and target.suffix == ".html" else {fragment}
+        if not target.is_file() or fragment and unquote(fragment) not in anchors:
+            broken.append(link)
+    assert broken == []
+
+
+def test_nothing_of_other_hosts_is_loaded() -> None:
+    """Only what the reader clicks may lead elsewhere: no script, style or picture has another host's address."""
+    pattern = re.compile(
+        r'<(?:script|img|iframe|source|link rel="(?!canonical))[^>]*(?:src|href)="(?:https?:)?//[^"]+"'
+    )
+    for path in PAGES:
+        assert pattern.findall((SITE / path).read_text(encoding="utf-8")) == [], path
