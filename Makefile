@@ -63,7 +63,7 @@ nbval: .venv/installed ## Run every chapter again and compare its numbers
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/install_browser.py
-	$(BIN)/python -m pytest -q tests/test_site.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py
 
 benchmark: .venv/installed ## Time our methods beside other libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

@@ -92,7 +92,18 @@ def test_has_three_exercises_with_solutions(path: Path, notebook: nbformat.Noteb
 
 
 def _nbval(path: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider", "-o", "addopts=", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--nbval-lax",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        str(path),
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent)
 
 
