@@ -29,14 +29,14 @@ setup: .venv/installed ## Make .venv with the pinned packages
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo "Python's venv module is not complete. On Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into .venv (several gigabytes with PyTorch; some minutes) …"
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 node_modules/installed: package.json package-lock.json .npmrc | .venv/installed
 	@echo "Installing what the site takes from npm …"
-	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error
 	@touch $@
 
 execute: $(EXECUTED) ## Run the chapters that changed
@@ -47,7 +47,7 @@ _build/notebooks/%.ipynb: notebooks/%.ipynb $(PACKAGE) tools/execute.py .venv/in
 site: _build/html/.built ## Run what changed and build the site
 
 # Always a complete Sphinx run: an incremental one forgets the warnings of the pages that it does not read again.
-_build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml tools/build_site.py node_modules/installed
+_build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml tools/build_site.py tools/exercise_numbers.py node_modules/installed
 	$(BIN)/python tools/build_site.py
 	@touch $@
 
@@ -71,6 +71,7 @@ benchmark: .venv/installed ## Time our methods beside other libraries
 
 refresh: $(EXECUTED) ## Write the outputs of a fresh run back into notebooks/
 	$(BIN)/python tools/normalise.py $(CHAPTERS)
+	@touch $(EXECUTED) # the run is still that of these sources
 
 serve: site ## Show the site at http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

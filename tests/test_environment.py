@@ -1,5 +1,6 @@
 """The three lists of packages agree: pyproject.toml (loose), environment.yml (conda), requirements.txt (exact)."""
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -56,3 +57,16 @@ def test_pins_satisfy_the_bounds(group: str) -> None:
 
 def test_no_address_of_a_registry_in_the_lock_file() -> None:
     assert '"resolved"' not in (ROOT / "package-lock.json").read_text()
+
+
+def test_what_the_pins_need_is_pinned() -> None:
+    """All but what torch pins itself; `pip freeze`, for one, leaves setuptools out."""
+    missing = {
+        f"{canonicalize_name(needed.name)} (for {pin.name})"
+        for pin in PINS.values()
+        if pin.name != "torch" and (pin.marker is None or pin.marker.evaluate())
+        for needed in map(Requirement, importlib.metadata.requires(pin.name) or [])
+        if (needed.marker is None or needed.marker.evaluate({"extra": ""}))
+        and canonicalize_name(needed.name) not in PINS
+    }
+    assert missing == set()

@@ -104,7 +104,11 @@ def test_page_opens_whole(page: Page, base: str, path: str, mode: str) -> None:
     other = {"light": "only-dark", "dark": "only-light"}[mode]
     for picture in pictures:
         assert len((picture.get_attribute("alt") or "").split()) >= 2
-        hidden = picture.evaluate("image => getComputedStyle(image).display === 'none'")
+        style = picture.evaluate(
+            "image => (({display, backgroundColor}) => [display, backgroundColor])(getComputedStyle(image))"
+        )
+        hidden = style[0] == "none"
+        assert style[1] == "rgba(0, 0, 0, 0)", "the theme frames the picture"
         assert hidden == (other in (picture.get_attribute("class") or ""))
         if picture.is_visible():
             picture.scroll_into_view_if_needed()
@@ -138,6 +142,14 @@ def test_formulas_are_set(browser: Browser, base: str, path: str) -> None:
         assert page.locator("mjx-merror").count() == 0
     assert not re.search(r"\$\$|\\begin\{|\{(term|cite|ref|doc)[:}]", page.locator(".bd-article").inner_text())
     page.close()
+
+
+@pytest.mark.parametrize("path", [page for page in CONTENT if page.startswith("notebooks/")])
+def test_exercises_carry_the_chapters_number(path: str) -> None:
+    numbers = re.findall(r'class="caption-number">Exercise ([\d.]+)', (SITE / path).read_text(encoding="utf-8"))
+    chapter = int(Path(path).name[:2])
+    assert numbers
+    assert numbers == [f"{chapter}.{number}" for number in range(1, len(numbers) + 1)]
 
 
 def test_the_first_page_leads_to_the_book(browser: Browser, base: str) -> None:

@@ -26,8 +26,9 @@ def stage() -> None:
     shutil.rmtree(SOURCE, ignore_errors=True)
     ignore = shutil.ignore_patterns("node_modules", "*.ipynb")
     shutil.copytree("book", SOURCE / "book", ignore=ignore)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(name, SOURCE)
+    (SOURCE / "tools").mkdir()
+    for name in ("_config.yml", "_toc.yml", "tools/exercise_numbers.py"):
+        shutil.copy(name, SOURCE / name)
     for name in MATHJAX:
         origin, place = Path("node_modules/mathjax/es5", name), SOURCE / "book/assets/mathjax" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -91,9 +92,11 @@ def main() -> None:
     command = [Path(sys.executable).with_name("jupyter-book"), "build", SOURCE, "--path-output", work]
     print("Building the site …", flush=True)
     options = ["-W", "-n", "--keep-going", "--all", "--quiet"]
-    result = subprocess.run([*map(str, command), *options], env=os.environ | {"PYTHONUTF8": "1"}, check=False)
+    environment = os.environ | {"PYTHONUTF8": "1"}
+    # Its standard output names the working folder as the site's; warnings come on the standard error.
+    result = subprocess.run([*map(str, command), *options], env=environment, stdout=subprocess.PIPE, text=True)
     if result.returncode:
-        sys.exit("The site was not built: see the warnings above.")
+        sys.exit(f"{result.stdout}\nThe site was not built: see the warnings above.")
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.move(work / "_build/html", SITE)
     size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())

@@ -1,0 +1,193 @@
+"""Labelled sets: no pixel in both splits, right labels, clear errors where a set can't be had."""
+
+import hashlib
+import pickle
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from helpers import datasets, photos
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return {split: datasets.crops(split, per_class=6, size=32, photo_size=128) for split in ("train", "test")}
+
+
+def test_crops_are_cut_where_they_say(crops):
+    for data in crops.values():
+        assert len(data) == 6 * len(data.classes) == len(data.boxes)
+        for index in range(0, len(data), 5):
+            image, label = data[index]
+            assert image.shape == (3, 32, 32) and isinstance(label, int)
+            photo = photos.load(data.classes[label], 128)
+            assert torch.equal(image, photo[:, *data.boxes[index].slices])
+
+
+def test_each_class_has_its_crops(crops):
+    for data in crops.values():
+        labels = [data[index][1] for index in range(len(data))]
+        assert sorted(set(labels)) == list(range(len(data.classes)))
+        assert all(labels.count(label) == 6 for label in set(labels))
+        assert len(set(data.boxes)) > 0.9 * len(data)
+    assert crops["train"].classes == crops["test"].classes
+
+
+@pytest.mark.parametrize("size, photo_size", [(32, 128), (64, 128), (33, 129)])
+def test_no_test_crop_overlaps_a_training_crop(size, photo_size):
+    train, test = (datasets.crops(split, per_class=30, size=size, photo_size=photo_size) for split in ("train", "test"))
+    for label in range(len(train.classes)):
+        first, second = (torch.tensor(data.boxes)[data.labels == label] for data in (train, test))
+        assert len(first) == len(second) == 30
+        for boxes in (first, second):
+            assert boxes.min() >= 0 and boxes.max() <= photo_size
+        top, left = (torch.maximum(first[:, None, side], second[None, :, side]) for side in (0, 1))
+        bottom, right = (torch.minimum(first[:, None, side], second[None, :, side]) for side in (2, 3))
+        common = (bottom - top).clamp(min=0) * (right - left).clamp(min=0)
+        assert common.sum() == 0
+
+
+def test_no_two_classes_show_the_same_scene():
+    """The two photographs of the motorcycle are a stereo pair."""
+    assert not {"motorcycle_left", "motorcycle_right"} <= set(datasets.CROP_CLASSES)
+
+
+def test_crops_depend_on_the_seed_only():
+    options = {"per_class": 2, "size": 16, "photo_size": 64}
+    first, again, other = (datasets.crops("train", seed=seed, **options) for seed in (0, 0, 1))
+    assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
+
+
+def test_defaults_are_those_of_the_book():
+    train = datasets.crops("train")
+    assert train.images.shape == (20 * len(train.classes), 3, 96, 96)
+    assert train.images.min() >= 0 and train.images.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 0}, {"size": 65}, {"per_class": 0}, {"per_class": -2}, {"per_class": 1.5}]
+)
+def test_crops_refuses(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        datasets.crops("train", **({"photo_size": 128, "size": 32} | options))
+
+
+@pytest.mark.parametrize("load", [datasets.crops, datasets.faces, datasets.caltech101, datasets.cifar10])
+@pytest.mark.parametrize("split", ["val", "Train", "", None, 0])
+def test_an_unknown_split_is_refused(load, split):
+    with pytest.raises(ValueError, match="'train' or 'test'"):
+        load(split)
+
+
+def test_faces():
+    train, test = datasets.faces("train"), datasets.faces("test")
+    assert train.classes == test.classes == ("face", "no face")
+    assert len(train) == len(test) == 100
+    for data in (train, test):
+        labels = torch.tensor([label for _, label in data])
+        assert (labels == 0).sum() == (labels == 1).sum() == 50
+        image, _ = data[0]
+        assert image.shape == (3, 25, 25) and torch.equal(image[0], image[2])
+        assert data.images.min() >= 0 and data.images.max() <= 1
+    flat = {image.numpy().tobytes() for image, _ in train}
+    assert not any(image.numpy().tobytes() in flat for image, _ in test)
+    # faces are alike and other patches are not: the labels are not mixed up
+    spread = [data.images[data.labels == label].std(0).mean() for data in (train, test) for label in (0, 1)]
+    assert spread[0] < spread[1] and spread[2] < spread[3]
+
+
+# ------------------------------------------------------------------------------------- sets of torchvision
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("the test has no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize("load, name", [(datasets.caltech101, "Caltech101"), (datasets.cifar10, "CIFAR10")])
+def test_without_a_network_the_message_says_what_to_do(load, name, no_network, tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not in .*{tmp_path.name}.*datasets.crops\(\)"):
+        load("train", tmp_path)
+
+
+@pytest.fixture
+def caltech(tmp_path):
+    """The folders of Caltech-101, with 3 classes of 5, 6 and 7 pictures: number n has the grey value 10 n."""
+    top = tmp_path / "caltech101" / "101_ObjectCategories"
+    for count, name in ((2, "BACKGROUND_Google"), (5, "ant"), (6, "Faces"), (7, "yin_yang")):
+        (top / name).mkdir(parents=True)
+        for number in range(1, count + 1):
+            shape = (40, 60, 3) if number % 2 else (60, 40)  # some of its pictures are grey
+            picture = Image.fromarray(np.full(shape, 10 * number, np.uint8))
+            picture.save(top / name / f"image_{number:04d}.jpg", quality=100)
+    (tmp_path / "caltech101" / "Annotations").mkdir()
+    return tmp_path
+
+
+def test_caltech101_has_its_protocol(caltech, no_network):
+    train = datasets.caltech101("train", caltech, size=16, per_class=4)
+    test = datasets.caltech101("test", caltech, size=16, per_class=4)
+    assert train.classes == test.classes == ("Faces", "ant", "yin_yang")  # no background
+    assert len(train) == 12 and len(test) == 18 - 12
+    assert not set(train.indices) & set(test.indices)
+    labels = [label for _, label in train]
+    assert [labels.count(label) for label in range(3)] == [4, 4, 4]
+    counts = [label for _, label in test]
+    assert [counts.count(label) for label in range(3)] == [2, 1, 3]
+    for image, _ in [*train, *test]:
+        assert image.shape == (3, 16, 16) and image.dtype == torch.float32
+        assert 0 < image.max() <= 1 and image.std() < 0.02
+    greys = sorted(round(float(image.mean()) * 25.5) for image, label in [*train, *test] if label == 2)
+    assert greys == [1, 2, 3, 4, 5, 6, 7]
+    again = datasets.caltech101("train", caltech, size=16, per_class=4)
+    other = datasets.caltech101("train", caltech, size=16, per_class=4, seed=1)
+    assert train.indices == again.indices and set(train.indices) != set(other.indices)
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """The files of CIFAR-10 with 4 images each, and their checksums."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    random, checksums = np.random.default_rng(0), {}
+    batches = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    for name in [*batches, "batches.meta"]:
+        content = {"label_names": classes}
+        if name in batches:
+            content = {"data": random.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 3, 9, 1]}
+        data = pickle.dumps(content)
+        (folder / name).write_bytes(data)
+        checksums[name] = hashlib.md5(data).hexdigest()  # noqa: S324
+    cifar10 = torchvision.datasets.CIFAR10
+    monkeypatch.setattr(cifar10, "train_list", [[name, checksums[name]] for name in batches[:5]])
+    monkeypatch.setattr(cifar10, "test_list", [[batches[5], checksums[batches[5]]]])
+    monkeypatch.setattr(cifar10, "meta", {**cifar10.meta, "md5": checksums["batches.meta"]})
+    return tmp_path
+
+
+def test_cifar10_is_read_from_its_files(cifar, no_network):
+    train, test = datasets.cifar10("train", cifar), datasets.cifar10("test", cifar)
+    assert (len(train), len(test)) == (20, 4) and len(train.classes) == 10
+    with (cifar / "cifar-10-batches-py" / "test_batch").open("rb") as file:
+        stored = pickle.load(file)["data"].reshape(4, 3, 32, 32)  # noqa: S301
+    for index, expected in enumerate([0, 3, 9, 1]):
+        image, label = test[index]
+        assert label == expected and image.shape == (3, 32, 32) and image.dtype == torch.float32
+        torch.testing.assert_close(image, torch.from_numpy(stored[index]).float() / 255)
+
+
+def test_a_damaged_cifar10_without_a_network_is_refused(cifar, no_network):
+    with (cifar / "cifar-10-batches-py" / "test_batch").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(FileNotFoundError, match="CIFAR10"):
+        datasets.cifar10("test", cifar)
