@@ -237,28 +237,31 @@ class ReceptiveField:
     """The pixels that one unit of a layer sees (chapter 3).
 
     ``size``, ``stride`` and ``start`` are (vertical, horizontal) pairs in input pixels: the unit at (row, col) sees
-    ``size`` pixels from ``start + stride * (row, col)`` on, clipped at the border of an image of size ``image_size``.
+    ``size`` pixels from ``start + stride * (row, col)`` on, clipped to ``seen``: the pixels that reach the layer below
+    at all. That is the image, but where a stride leaves pixels over at its border.
     """
 
     size: tuple[int, int]
     stride: tuple[int, int]
     start: tuple[int, int]
-    image_size: tuple[int, int]
+    seen: Box
 
     def box(self, row: int, col: int) -> Box:
-        """What the unit at ``row``, ``col`` sees of the image; empty where it sees only padding."""
+        """What the unit at ``row``, ``col`` sees of the image; a unit that sees only padding is not looked for."""
         top, left = (self.start[i] + self.stride[i] * unit for i, unit in enumerate((row, col)))
-        bottom, right = top + self.size[0], left + self.size[1]
-        height, width = self.image_size
-        return Box(max(top, 0), max(left, 0), min(bottom, height), min(right, width))
+        bottom, right, seen = top + self.size[0], left + self.size[1], self.seen
+        return Box(max(top, seen.top), max(left, seen.left), min(bottom, seen.bottom), min(right, seen.right))
 
-    def slide(self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> ReceptiveField:
-        """The field after a window of ``kernel`` pixels moves over this layer's map with ``stride`` and ``padding``."""
+    def slide(
+        self, units: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+    ) -> ReceptiveField:
+        """The field after a window of ``kernel`` units moves over this layer's map of (rows, cols) ``units``."""
+        first, last = self.box(0, 0), self.box(units[0] - 1, units[1] - 1)
         return ReceptiveField(
             tuple(self.size[i] + (kernel[i] - 1) * self.stride[i] for i in (0, 1)),
             tuple(self.stride[i] * stride[i] for i in (0, 1)),
             tuple(self.start[i] - padding[i] * self.stride[i] for i in (0, 1)),
-            self.image_size,
+            Box(first.top, first.left, last.bottom, last.right),
         )
 
     def union(self, other: ReceptiveField) -> ReceptiveField:
@@ -267,7 +270,9 @@ class ReceptiveField:
             raise ValueError(f"two maps of different strides meet: {self.stride} and {other.stride}.")
         start = tuple(min(self.start[i], other.start[i]) for i in (0, 1))
         end = (max(self.start[i] + self.size[i], other.start[i] + other.size[i]) for i in (0, 1))
-        return ReceptiveField(tuple(e - s for e, s in zip(end, start)), self.stride, start, self.image_size)
+        pairs = list(zip(self.seen, other.seen))
+        seen = Box(*(min(pair) for pair in pairs[:2]), *(max(pair) for pair in pairs[2:]))
+        return ReceptiveField(tuple(e - s for e, s in zip(end, start)), self.stride, start, seen)
 
 
 class _ReceptiveFields(TorchFunctionMode):
@@ -275,8 +280,7 @@ class _ReceptiveFields(TorchFunctionMode):
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
-        size = tuple(images.shape[-2:])
-        self.fields = {id(images): ReceptiveField((1, 1), (1, 1), (0, 0), size)}
+        self.fields = {id(images): ReceptiveField((1, 1), (1, 1), (0, 0), Box(0, 0, *images.shape[-2:]))}
         self.alive = [images]
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -309,25 +313,28 @@ class _ReceptiveFields(TorchFunctionMode):
             value = (value,) if isinstance(value, int) else tuple(value)
             return value * 2 if len(value) == 1 else value
 
+        units = tuple(args[0].shape[-2:]) if args and isinstance(args[0], Tensor) else ()
         if name == "conv2d":
             weight, stride = argument(1, "weight", None), pair(argument(3, "stride", 1))
             dilation, padding = pair(argument(5, "dilation", 1)), argument(4, "padding", 0)
             kernel = tuple(dilation[i] * (weight.shape[2 + i] - 1) + 1 for i in (0, 1))
             if isinstance(padding, str):
                 padding = tuple((k - 1) // 2 for k in kernel) if padding == "same" else 0
-            return field.slide(kernel, stride, pair(padding))
+            return field.slide(units, kernel, stride, pair(padding))
         if name in ("max_pool2d", "avg_pool2d"):
             kernel, padding = pair(argument(1, "kernel_size", None)), pair(argument(3, "padding", 0))
             stride = pair(argument(2, "stride", None) or kernel)
             dilation = pair(argument(4, "dilation", 1)) if name == "max_pool2d" else (1, 1)
-            return field.slide(tuple(dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)), stride, padding)
+            return field.slide(units, tuple(dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)), stride, padding)
         if name == "pad" and argument(2, "mode", "constant") == "constant":
             left, _, top, _ = (*argument(1, "pad", ()), 0, 0, 0, 0)[:4]
-            return field.slide((1, 1), (1, 1), (top, left))
+            return field.slide(units, (1, 1), (1, 1), (top, left))
         maps = [item for item in args if isinstance(item, Tensor) and item.ndim > 2]
         same_size = all(tuple(item.shape[-2:]) in (tuple(output.shape[-2:]), (1, 1)) for item in maps)
         if name == "adaptive_avg_pool2d" and tuple(output.shape[-2:]) == (1, 1):
-            return ReceptiveField(field.image_size, field.image_size, (0, 0), field.image_size)
+            seen = field.slide(units, (1, 1), (1, 1), (0, 0)).seen
+            size = (seen.bottom - seen.top, seen.right - seen.left)
+            return ReceptiveField(size, size, (seen.top, seen.left), seen)
         if name.strip("_") in _POINTWISE and same_size:
             return field
         raise ValueError(f"no receptive field rule for {name}.")
@@ -352,7 +359,7 @@ def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveF
     ValueError
         An operation on the way has no rule (resizing, attention, flattening), or ``layer`` returns no maps.
     """
-    first = next(model.parameters())
+    first = next(model.parameters(), torch.empty(0))
     images = torch.zeros(1, 3, size, size, device=first.device, dtype=first.dtype)
     with evaluating(model), _ReceptiveFields(images) as mode:
         output = run_to(model, layer, images)
@@ -365,7 +372,7 @@ def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveF
 
 RULES = ("gradient", "deconvnet", "guided")
 _OTHER_ACTIVATIONS = set("silu gelu mish hardswish elu celu selu softplus leaky_relu prelu rrelu tanh".split())
-_OTHER_ACTIVATIONS |= set("logsigmoid softsign tanhshrink hardshrink softshrink".split())
+_OTHER_ACTIVATIONS |= set("logsigmoid log_sigmoid softsign tanhshrink hardshrink softshrink".split())
 
 
 class _Rectify(torch.autograd.Function):
@@ -400,12 +407,12 @@ class _ReluRule(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        limits = self._limits(name.rstrip("_"), args, kwargs)
+        limits = self._limits(name.strip("_"), args, kwargs)
         if limits:
             self.applied += 1
-            in_place = kwargs.get("inplace", args[-1] is True) or name.endswith("_")
+            in_place = kwargs.get("inplace", bool(args) and args[-1] is True) or name.endswith("_")
             return _Rectify.apply(args[0] if args else kwargs["input"], *limits, self.rule, in_place)
-        if name.rstrip("_") in _OTHER_ACTIVATIONS:
+        if name.strip("_") in _OTHER_ACTIVATIONS:
             raise ValueError(
                 f"the {self.rule!r} rule is defined for ReLU-like units, and this network uses {name}: "
                 "take the plain gradient, or a network with ReLUs."
