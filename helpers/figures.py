@@ -263,7 +263,7 @@ def bars(
 def _finish(axis: Axes, level: tuple[float, str] | None, x: str, y: str) -> None:
     if level:
         axis.axhline(level[0], color=LIGHT["muted"], linestyle="--", linewidth=1)
-        place = {"xy": (1, level[0]), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        axis.annotate(level[1], **place, color=LIGHT["muted"], fontsize=10)
+        place = {"xy": (1.01, level[0]), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+        axis.annotate(level[1], **place, color=LIGHT["ink"], fontsize=10)  # beside the axes, where no bar hides it
     axis.set_xlabel(x)
     axis.set_ylabel(y)
