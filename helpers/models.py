@@ -59,8 +59,8 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, 3, H, W) in [0, 1]."""
-        return self.network((images - self.mean) / self.std)
+        """Logits (N, classes) of images (N, 3, H, W) in [0, 1]; images on another device are moved to the network's."""
+        return self.network((images.to(self.mean.device) - self.mean) / self.std)
 
     def label(self, index: int) -> str:
         """The name of class ``index``."""
