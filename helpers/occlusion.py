@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from . import layers
 from .inputs import Box, Target, as_batch, as_logits, as_targets
+from .runtime import progress
 
 SCORES = ("probability", "logit")
 
@@ -152,7 +152,7 @@ def _slide(model: nn.Module, image: Tensor, cover: Tensor, window: int, stride: 
     corners = [(row * stride, col * stride) for row in range(rows) for col in range(cols)]
     clean = image[None].expand(batch_size, -1, -1, -1).contiguous(memory_format=torch.channels_last)
     covered, outputs = torch.empty_like(clean), []
-    for start in tqdm(range(0, len(corners), batch_size), desc="occlusion", unit="batch", delay=1, leave=False):
+    for start in progress(range(0, len(corners), batch_size), "occlusion", "batch"):
         part = corners[start : start + batch_size]
         covered.copy_(clean)
         for picture, (top, left) in zip(covered, part):

@@ -4,9 +4,11 @@ import importlib.util
 import os
 import platform
 import random
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 
 def device() -> torch.device:
@@ -46,3 +48,9 @@ def describe() -> str:
         f"Running on {here.type} ({name}) with PyTorch {torch.__version__.split('+')[0]}, "
         f"Python {platform.python_version()}, {place()}."
     )
+
+
+def progress(items: Iterable, name: str, unit: str) -> Iterable:
+    """``items`` with a progress bar that appears after a second; none where ``TQDM_DISABLE`` is set (as in a build)."""
+    disable = bool(os.environ.get("TQDM_DISABLE"))  # tqdm's own look at it is lost in its notebook bar
+    return tqdm(items, desc=name, unit=unit, delay=1, leave=False, disable=disable)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from . import layers
 from .inputs import Target, as_batch, as_logits, as_targets
+from .runtime import progress
 
 
 def gradient(model: nn.Module, image: Tensor, target: Target = None, *, signed: bool = False) -> Tensor:
@@ -74,7 +74,7 @@ def smoothgrad(
         scale = noise * (picture.max() - picture.min())
         total = torch.zeros_like(picture)
         starts = range(0, samples, batch_size)
-        for start in tqdm(starts, desc="smoothgrad", unit="batch", delay=1, leave=False):
+        for start in progress(starts, "smoothgrad", "batch"):
             count = min(batch_size, samples - start)
             jitter = torch.randn(count, *picture.shape, generator=generator).to(picture.device, picture.dtype)
             total += _pixel_gradient(model, picture + scale * jitter, index.expand(count)).sum(0)
@@ -112,7 +112,7 @@ def class_image(
         raise ValueError(f"need step_size > 0, 0 <= decay < 1, shift >= 0; got {step_size}, {decay}, {shift}.")
     image, _ = as_batch(model, torch.full((1, 3, size, size), 0.5))
     generator = torch.Generator().manual_seed(seed)
-    for _ in tqdm(range(steps), desc="class image", unit="step", delay=1, leave=False):
+    for _ in progress(range(steps), "class image", "step"):
         by = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
         image = image.roll(by, (2, 3))
         step = _pixel_gradient(model, image, target)

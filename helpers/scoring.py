@@ -11,10 +11,10 @@ import torch
 from scipy import ndimage, stats
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
-from tqdm.auto import tqdm
 
 from . import layers
 from .inputs import Box, as_batch, as_logits, as_map, as_targets
+from .runtime import progress
 
 
 def localisation(heatmap: Tensor, box: Box) -> float:
@@ -167,7 +167,7 @@ def randomisation(
         generator = torch.Generator().manual_seed(seed)
         original = explain(network, image, target).abs()
         correlations = {}
-        for path in tqdm(paths, desc="randomise", unit="layer", delay=1, leave=False):
+        for path in progress(paths, "randomise", "layer"):
             for weight in _weights(layers.find(network, path), recurse=True):
                 noise = torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
                 weight.data = weight.data.mean() + weight.data.std(correction=0) * noise

@@ -22,3 +22,9 @@ def exact_device(device) -> torch.device:
     if device.type == "mps":
         pytest.skip("MPS has no float64")
     return device
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Networks that a test makes without a seed are the same in every run."""
+    torch.manual_seed(0)

@@ -477,10 +477,10 @@ BY_CAPTUM = {"guided": captum.attr.GuidedBackprop, "deconvnet": captum.attr.Deco
 
 
 def by_captum(model, batch, targets, rule):
-    return BY_CAPTUM[rule](model).attribute(batch.clone().requires_grad_(), target=targets).detach()
+    with pytest.warns(UserWarning, match="Setting backward hooks on ReLU activations"):
+        return BY_CAPTUM[rule](model).attribute(batch.clone().requires_grad_(), target=targets).detach()
 
 
-@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
 @pytest.mark.parametrize("rule", BY_CAPTUM)
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "squeezenet"])
 def test_equals_captum_where_every_rectifier_is_a_module(name, rule):
@@ -491,7 +491,6 @@ def test_equals_captum_where_every_rectifier_is_a_module(name, rule):
     assert (result - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
-@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
 @pytest.mark.parametrize("rule", BY_CAPTUM)
 def test_a_functional_relu_makes_captum_silently_plain_and_not_us(rule):
     functional = seeded(Functional).double()

@@ -145,7 +145,6 @@ def test_files_that_are_no_pictures(ramp, tmp_path):
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO", "TGA"]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damaged_pictures_raise_value_error_or_load(kind, tmp_path):
     random = np.random.default_rng(FORMATS.index(kind))
