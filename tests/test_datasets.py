@@ -119,6 +119,20 @@ def test_without_a_network_the_message_says_what_to_do(load, name, no_network, t
         load("train", tmp_path)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("File not found or corrupted."), ConnectionResetError(), TimeoutError()])
+def test_a_download_that_fails_is_explained(error, tmp_path, monkeypatch):
+    """torchvision raises a RuntimeError where what it got has another checksum, or where gdown is missing."""
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(torchvision.datasets.Caltech101, "download", fail)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", fail)
+    for load in (datasets.caltech101, datasets.cifar10):
+        with pytest.raises(FileNotFoundError, match="can't be downloaded"):
+            load("test", tmp_path)
+
+
 @pytest.fixture
 def caltech(tmp_path):
     """The folders of Caltech-101, with 3 classes of 5, 6 and 7 pictures: number n has the grey value 10 n."""
