@@ -119,7 +119,9 @@ def test_without_a_network_the_message_says_what_to_do(load, name, no_network, t
         load("train", tmp_path)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("File not found or corrupted."), ConnectionResetError(), TimeoutError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("File not found or corrupted."), ConnectionResetError(), TimeoutError()]
+)
 def test_a_download_that_fails_is_explained(error, tmp_path, monkeypatch):
     """torchvision raises a RuntimeError where what it got has another checksum, or where gdown is missing."""
 

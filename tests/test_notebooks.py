@@ -133,11 +133,10 @@ def test_nbval_fails_when_a_number_changed(small: tuple[nbformat.NotebookNode, P
 
 
 def test_a_notebook_that_was_never_run_is_refused(small: tuple[nbformat.NotebookNode, Path]) -> None:
-    notebook, path = small
-    notebook.cells[0].outputs[0].text = "share: 0.73\n"
+    """Its cells would be compared with nothing, or not at all."""
+    notebook, _ = small
+    notebook.cells[0].outputs = []
     notebook.cells[0].execution_count = None
-    nbformat.write(notebook, path)
-    assert _nbval(path).returncode == 0, "nbval compares such a cell after all: `faults` need not look for it"
     assert "execution count None" in faults(notebook)[0]
 
 
