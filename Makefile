@@ -8,6 +8,8 @@ BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 EXECUTED := $(CHAPTERS:%=_build/%)
 PACKAGE := $(wildcard helpers/*.py helpers/weights/*)
+# Two workers with two threads each would fight for two cores.
+ONE := OMP_NUM_THREADS=1
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
 .PHONY: help book test setup execute site lint unit nbval browser benchmark refresh serve clean
@@ -56,10 +58,10 @@ lint: .venv/installed ## Check format and style of the code
 	$(BIN)/ruff check .
 
 unit: .venv/installed ## Test the package
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore tests/test_site.py
+	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore tests/test_site.py
 
 nbval: .venv/installed ## Run every chapter again and compare its numbers
-	TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -n 2 --dist loadfile $(CHAPTERS)
+	$(ONE) TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -n 2 --dist loadfile $(CHAPTERS)
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/install_browser.py
