@@ -31,6 +31,8 @@ def execute(source: Path, destination: Path) -> None:
             print(f"{source.name}: cell {done} of {cells}, {seconds:.0f} s", end=end, flush=True)
 
     os.environ |= {"HELPERS_DARK_FIGURES": "1", "TQDM_DISABLE": "1"}
+    # Large tensors stay with the process: glibc would return each to the system, and fetch it again at the next layer.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
     client = NotebookClient(
         notebook,
         timeout=LIMIT,
