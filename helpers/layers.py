@@ -356,11 +356,12 @@ _POINTWISE |= set("add sub mul div neg abs iadd imul cat concat clone contiguous
 _POINTWISE |= set("getitem unsqueeze stochastic_depth".split())
 
 
-def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveField:
-    """The receptive field of ``layer`` for images of ``size`` pixels, by the recurrence of chapter 3.
+def receptive_field(model: nn.Module, layer: str, size: int | tuple[int, int] = 224) -> ReceptiveField:
+    """The receptive field of ``layer``, by the recurrence of chapter 3.
 
-    Follows one forward pass through convolutions, poolings, paddings, sums and concatenations: size
-    :math:`r \\leftarrow r + (k - 1) j`, stride :math:`j \\leftarrow j s`, start :math:`t \\leftarrow t - p j`
+    ``size`` is the side of the images, or their (height, width), in pixels. Follows one forward pass through
+    convolutions, poolings, paddings, sums and concatenations: size :math:`r \\leftarrow r + (k - 1) j`, stride
+    :math:`j \\leftarrow j s`, start :math:`t \\leftarrow t - p j`
     for kernel :math:`k`, stride :math:`s`, padding :math:`p` (Dumoulin & Visin 2016; Araujo et al. 2019).
 
     Raises
@@ -369,7 +370,8 @@ def receptive_field(model: nn.Module, layer: str, size: int = 224) -> ReceptiveF
         An operation on the way has no rule (resizing, attention, flattening), or ``layer`` returns no maps.
     """
     first = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(1, 3, size, size, device=first.device, dtype=first.dtype)
+    height, width = (size, size) if isinstance(size, int) else size
+    images = torch.zeros(1, 3, height, width, device=first.device, dtype=first.dtype)
     with evaluating(model), _ReceptiveFields(images) as mode:
         output = run_to(model, layer, images)
     if id(output) not in mode.fields or output.ndim != 4:
@@ -406,6 +408,27 @@ class _Rectify(torch.autograd.Function):
         return gradient, None, None, None, None
 
 
+def rectifier_limits(name: str, args: tuple, kwargs: dict) -> tuple[float, float] | None:
+    """Between which values the rectifier ``name`` is the identity; None for other functions."""
+
+    def argument(index: int, key: str, default: float | None):
+        return args[index] if len(args) > index else kwargs.get(key, default)
+
+    if name == "relu":
+        return 0.0, math.inf
+    if name == "relu6":
+        return 0.0, 6.0
+    if name == "hardtanh":
+        return argument(1, "min_val", -1.0), argument(2, "max_val", 1.0)
+    if name == "threshold" and argument(1, "threshold", None) == argument(2, "value", None) == 0:
+        return 0.0, math.inf
+    if name in ("clamp", "clip", "clamp_min"):  # a rectifier written by hand
+        low, high = argument(1, "min", None), argument(2, "max", None)
+        if isinstance(low, int | float) and low == 0 and not isinstance(high, Tensor):
+            return 0.0, math.inf if high is None else float(high)
+    return None
+
+
 class _ReluRule(TorchFunctionMode):
     """Replaces every ReLU, ReLU6 and hardtanh, wherever it is called, by `_Rectify`."""
 
@@ -416,7 +439,7 @@ class _ReluRule(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        limits = self._limits(name.strip("_"), args, kwargs)
+        limits = rectifier_limits(name.strip("_"), args, kwargs)
         if limits:
             self.applied += 1
             in_place = kwargs.get("inplace", bool(args) and args[-1] is True) or name.endswith("_")
@@ -427,27 +450,6 @@ class _ReluRule(TorchFunctionMode):
                 "take the plain gradient, or a network with ReLUs."
             )
         return func(*args, **kwargs)
-
-    @staticmethod
-    def _limits(name: str, args: tuple, kwargs: dict) -> tuple[float, float] | None:
-        """Between which values the rectifier ``name`` is the identity; None for other functions."""
-
-        def argument(index: int, key: str, default: float | None):
-            return args[index] if len(args) > index else kwargs.get(key, default)
-
-        if name == "relu":
-            return 0.0, math.inf
-        if name == "relu6":
-            return 0.0, 6.0
-        if name == "hardtanh":
-            return argument(1, "min_val", -1.0), argument(2, "max_val", 1.0)
-        if name == "threshold" and argument(1, "threshold", None) == argument(2, "value", None) == 0:
-            return 0.0, math.inf
-        if name in ("clamp", "clip", "clamp_min"):  # a rectifier written by hand
-            low, high = argument(1, "min", None), argument(2, "max", None)
-            if isinstance(low, int | float) and low == 0 and not isinstance(high, Tensor):
-                return 0.0, math.inf if high is None else float(high)
-        return None
 
 
 @contextmanager

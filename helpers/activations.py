@@ -1,0 +1,185 @@
+"""Chapter 3: when a unit fires, and for which pictures it fires most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from . import layers
+from .inputs import Box, as_batch
+from .runtime import progress
+
+
+def maps(model: nn.Module, image: Tensor, layer: str) -> Tensor:
+    """The activation maps of ``layer``: (C, h, w) for an image (3, H, W), (N, C, h, w) for a batch."""
+    batch, single = as_batch(model, image)
+    with layers.evaluating(model):
+        activation = layers.run_to(model, layer, batch)
+    if activation.ndim != 4:
+        raise ValueError(f"layer {layer!r} returns {tuple(activation.shape)}, no maps (N, C, h, w).")
+    return activation[0] if single else activation
+
+
+@dataclass(frozen=True)
+class TopPatches:
+    """For each channel, the ``k`` images in which it fires most, one place in each (Zeiler & Fergus 2014, figure 2).
+
+    Attributes
+    ----------
+    channels
+        Which channels, (C,).
+    values
+        The activations, (C, k), largest first, of equals the earlier image; fewer than ``k`` where there were fewer
+        images.
+    index
+        The number of each image in the stream, (C, k).
+    units
+        (row, col) of the unit that fired, (C, k, 2).
+    images
+        The images that are among the winners, by their number.
+    fields
+        The layer's receptive field for each size of image.
+    k
+        How many images were asked for.
+    """
+
+    channels: Tensor
+    values: Tensor
+    index: Tensor
+    units: Tensor
+    images: dict[int, Tensor]
+    fields: dict[tuple[int, int], layers.ReceptiveField]
+    k: int
+
+    @property
+    def boxes(self) -> list[list[Box]]:
+        """What each winning unit sees of its image, in pixels."""
+        return [
+            [self.fields[tuple(self.images[i].shape[-2:])].box(*unit) for i, unit in zip(numbers, units)]
+            for numbers, units in zip(self.index.tolist(), self.units.tolist())
+        ]
+
+    @property
+    def patches(self) -> list[list[Tensor]]:
+        """The pixels in `boxes`, (3, height, width) each; smaller at the border of an image."""
+        return [
+            [self.images[i][:, *box.slices] for i, box in zip(numbers, boxes)]
+            for numbers, boxes in zip(self.index.tolist(), self.boxes)
+        ]
+
+    def merge(self, other: TopPatches) -> TopPatches:
+        """The winners of both: of two parts of a set whose images were numbered apart, by ``first``."""
+        if not torch.equal(self.channels, other.channels):
+            raise ValueError("the two results are about different channels.")
+        if self.images.keys() & other.images.keys():
+            raise ValueError("both results have an image of the same number: count the second part on, with first=….")
+        rows = (torch.cat([getattr(part, name) for part in (self, other)], 1) for name in ("values", "index", "units"))
+        k = max(self.k, other.k)
+        return _best(self.channels, *rows, self.images | other.images, self.fields | other.fields, k)
+
+
+def _best(
+    channels: Tensor, values: Tensor, index: Tensor, units: Tensor, images: dict, fields: dict, k: int
+) -> TopPatches:
+    """The ``k`` largest in each row; of equals the earlier image. Images that no longer win are let go."""
+    order = index.argsort(dim=1)
+    order = order.gather(1, values.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :k]
+    index = index.gather(1, order)
+    units = units.gather(1, order[..., None].expand(-1, -1, 2))
+    winners = set(index.flatten().tolist())
+    images = {number: image for number, image in images.items() if number in winners}
+    return TopPatches(channels, values.gather(1, order), index, units, images, fields, k)
+
+
+def top_patches(
+    model: nn.Module,
+    layer: str,
+    images: Dataset | Iterable,
+    k: int = 9,
+    channels: Sequence[int] | None = None,
+    *,
+    first: int = 0,
+) -> TopPatches:
+    """Look through any number of images for those in which each channel fires most.
+
+    Only the current winners are kept, and nothing above ``layer`` is computed.
+
+    Parameters
+    ----------
+    model, layer
+        Any network; the layer must return maps and have a receptive field (`layers.receptive_field`).
+    images
+        Batches (N, 3, H, W) in [0, 1], or tuples that begin with one, as a DataLoader yields; or a Dataset, or one
+        tensor.
+    k
+        How many images for each channel.
+    channels
+        Which channels; default: all.
+    first
+        The number of the first image, where ``images`` is a part of a larger set whose results are merged.
+
+    Returns
+    -------
+    TopPatches
+        On the CPU.
+    """
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"k must be a positive int, got {k!r}.")
+    if isinstance(images, Tensor):
+        images = images.split(32) if images.ndim == 4 else [images]
+    if isinstance(images, Dataset):
+        images = DataLoader(images, batch_size=32, generator=torch.Generator())  # else it draws from the global one
+    best, number = None, first
+    for batch in progress(images, "top patches", "batch"):
+        batch = batch[0] if isinstance(batch, tuple | list) else batch
+        batch = batch[None] if isinstance(batch, Tensor) and batch.ndim == 3 else batch
+        activation = maps(model, batch, layer)
+        chosen, width = _channels(channels, activation.shape[1]), activation.shape[3]
+        activation = activation if channels is None else activation[:, chosen.to(activation.device)]
+        peaks = activation.flatten(2).max(2)  # values and places, (N, C)
+        values, place = peaks.values.T.cpu(), peaks.indices.T.cpu()
+        if not values.isfinite().all():
+            raise ValueError(f"layer {layer!r} has NaN or infinite values: check the network's weights.")
+        index = torch.arange(number, number + len(batch)).expand(len(chosen), -1)
+        units = torch.stack([place // width, place % width], 2)
+        size = tuple(batch.shape[-2:])
+        fields = dict(best.fields) if best else {}
+        if size not in fields:
+            fields[size] = layers.receptive_field(model, layer, size)
+        kept = dict(best.images) if best else {}
+        if best:
+            values, index = torch.cat([best.values, values], 1), torch.cat([best.index, index], 1)
+            units = torch.cat([best.units, units], 1)
+        new = dict(enumerate(batch.detach().cpu(), start=number))
+        best = _best(chosen, values, index, units, kept | new, fields, k)
+        for winner in best.images.keys() & new.keys():  # of its own, so that the rest of the batch can go
+            best.images[winner] = new[winner].clone()
+        number += len(batch)
+    if best is None:
+        raise ValueError("there are no images.")
+    return best
+
+
+def _channels(channels: Sequence[int] | None, count: int) -> Tensor:
+    chosen = torch.arange(count) if channels is None else torch.as_tensor(channels)
+    if chosen.ndim != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool or not len(chosen):
+        raise ValueError(f"channels must be a list of ints, got {channels!r}.")
+    if chosen.min() < 0 or chosen.max() >= count:
+        raise ValueError(f"channels must be in 0…{count - 1}, got {channels!r}.")
+    return chosen
+
+
+def selectivity(top: TopPatches, labels: Sequence[int] | Tensor) -> Tensor:
+    """For each channel, the share of its winners that have the commonest label among them, (C,).
+
+    ``labels`` holds one label for each image of the stream. A channel that fires for one class alone has 1.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.ndim != 1 or len(labels) <= int(top.index.max()):
+        raise ValueError(f"labels must hold a label for each image of the stream, got {tuple(labels.shape)}.")
+    labels = labels[top.index]  # (C, k)
+    return torch.stack([(row == row.mode().values).float().mean() for row in labels])

@@ -1,0 +1,140 @@
+"""Chapter 9: what lies near what in the space of a network's features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from . import layers
+from .inputs import as_batch
+from .runtime import progress
+
+
+class Projection(NamedTuple):
+    """Principal components: see `pca`."""
+
+    points: Tensor
+    explained: Tensor
+    directions: Tensor
+    mean: Tensor
+
+
+def features(model: nn.Module, images: Dataset | Iterable, layer: str | None = None) -> Tensor:
+    """One feature vector for each image, (N, D), on the CPU.
+
+    Parameters
+    ----------
+    model
+        Any network.
+    images
+        Batches (N, 3, H, W) in [0, 1], or tuples that begin with one, as a DataLoader yields; or a Dataset.
+    layer
+        Maps (N, C, h, w) are averaged over their places, so that D = C. Default: what the last linear layer takes in.
+    """
+    if isinstance(images, Tensor):
+        images = [images]
+    if isinstance(images, Dataset):
+        images = DataLoader(images, batch_size=32)
+    rows = []
+    for batch in progress(images, "features", "batch"):
+        batch, _ = as_batch(model, batch[0] if isinstance(batch, (tuple, list)) else batch)
+        with layers.evaluating(model):
+            found = _before_last(model, batch) if layer is None else layers.run_to(model, layer, batch)
+        found = found.mean((2, 3)) if found.ndim == 4 else found
+        if found.ndim != 2:
+            raise ValueError(f"layer {layer!r} returns {tuple(found.shape)}, neither maps nor vectors.")
+        rows.append(found.cpu())
+    if not rows:
+        raise ValueError("there are no images.")
+    return torch.cat(rows)
+
+
+def _before_last(model: nn.Module, batch: Tensor) -> Tensor:
+    """What the last linear layer takes in."""
+    linear = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
+    if linear is None:
+        raise ValueError("this network has no linear layer: name the layer whose output are the features.")
+    seen: list[Tensor] = []
+    handle = linear.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    try:
+        model(batch)
+    finally:
+        handle.remove()
+    return seen[-1]
+
+
+def pca(features: Tensor, k: int = 2) -> Projection:
+    r"""The ``k`` principal components, by the singular value decomposition of the centred features.
+
+    With :math:`X - \mu = U S V^\top`, the directions are the first rows of :math:`V^\top`, the points
+    :math:`(X - \mu) V`, and a direction explains :math:`s_i^2 / \sum_j s_j^2` of the variance. Each direction's sign is
+    chosen so that its largest entry is positive.
+
+    Returns
+    -------
+    Projection
+        ``points`` (N, k), ``explained`` (k,), ``directions`` (k, D), ``mean`` (D,).
+    """
+    features = as_features(features)
+    if not isinstance(k, int) or not 1 <= k <= min(features.shape):
+        raise ValueError(
+            f"k must be in 1…{min(features.shape)}, the smaller side of {tuple(features.shape)}; got {k!r}."
+        )
+    mean = features.mean(0)
+    _, values, directions = torch.linalg.svd(features - mean, full_matrices=False)
+    explained = values.square() / values.square().sum()
+    directions = directions[:k]
+    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    directions = directions * signs
+    return Projection((features - mean) @ directions.T, explained[:k], directions, mean)
+
+
+def tsne(features: Tensor, perplexity: float = 30, seed: int = 0) -> Tensor:
+    """Points in the plane, (N, 2), whose neighbours are the features' neighbours (van der Maaten & Hinton 2008).
+
+    scikit-learn's Barnes-Hut t-SNE, from the first 50 principal components (all of them, where there are fewer), which
+    is quicker and no worse. Distances between far points, sizes of groups and empty space mean nothing.
+    """
+    features = as_features(features)
+    if not 0 < perplexity < len(features):
+        raise ValueError(
+            f"perplexity must be above 0 and below the number of points, {len(features)}; got {perplexity!r}."
+        )
+    start = pca(features, min(50, *features.shape)).points.float().numpy()
+    points = TSNE(perplexity=perplexity, random_state=seed, init="pca", learning_rate="auto").fit_transform(start)
+    return torch.from_numpy(points)
+
+
+def purity(features: Tensor, labels: Tensor, k: int = 10) -> float:
+    """The share of each point's ``k`` nearest neighbours (by cosine, itself apart) that have its label; the mean."""
+    features, labels = as_features(features), torch.as_tensor(labels)
+    if labels.shape != features.shape[:1]:
+        raise ValueError(f"there must be one label for each of {len(features)} points, got {tuple(labels.shape)}.")
+    if not isinstance(k, int) or not 1 <= k < len(features):
+        raise ValueError(f"k must be in 1…{len(features) - 1}, got {k!r}.")
+    unit = nn.functional.normalize(features, dim=1)
+    hits = 0
+    for start in range(0, len(unit), 1024):
+        alike = unit[start : start + 1024] @ unit.T
+        rows = torch.arange(len(alike))
+        alike[rows, rows + start] = -2  # below any cosine: nobody is a neighbour of itself
+        hits += (labels[alike.topk(k, dim=1).indices] == labels[start : start + 1024, None]).sum().item()
+    return hits / (k * len(unit))
+
+
+def as_features(features: Tensor | np.ndarray) -> Tensor:
+    """Check that ``features`` are (N, D) finite numbers and return them on the CPU."""
+    features = torch.as_tensor(features).detach().cpu()
+    if not features.is_floating_point():
+        raise TypeError(f"features must be of a floating-point dtype, got {features.dtype}.")
+    if features.ndim != 2 or features.numel() == 0:
+        raise ValueError(f"features must have shape (N, D), got {tuple(features.shape)}.")
+    if not features.isfinite().all():
+        raise ValueError("features must be finite, got NaN or infinity.")
+    return features

@@ -1,0 +1,83 @@
+"""Chapter 10: what features are good for that were learnt for something else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .embedding import as_features
+
+
+class Neighbours(NamedTuple):
+    """The nearest first: see `nearest`."""
+
+    index: Tensor
+    similarity: Tensor
+
+
+def nearest(query: Tensor, gallery: Tensor, k: int = 5) -> Neighbours:
+    """The ``k`` vectors of the gallery with the largest cosine similarity to each query.
+
+    Parameters
+    ----------
+    query, gallery
+        Features (Q, D) and (G, D); for one query also (D,).
+
+    Returns
+    -------
+    Neighbours
+        ``index`` into the gallery and ``similarity`` in [-1, 1], both (Q, k), or (k,) for one query.
+    """
+    single = isinstance(query, Tensor) and query.ndim == 1
+    query, gallery = as_features(query[None] if single else query), as_features(gallery)
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query and gallery must have features of one length, got {query.shape[1]} and {gallery.shape[1]}."
+        )
+    if not isinstance(k, int) or not 1 <= k <= len(gallery):
+        raise ValueError(f"k must be in 1…{len(gallery)}, the size of the gallery; got {k!r}.")
+    gallery = normalize(gallery, dim=1)
+    found = [(part @ gallery.T).topk(k, dim=1) for part in normalize(query, dim=1).split(1024)]
+    index, similarity = torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])
+    return Neighbours(index[0], similarity[0]) if single else Neighbours(index, similarity)
+
+
+def precision_at_k(query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, k: int = 5) -> float:
+    """The share of the ``k`` nearest neighbours that have the query's label; the mean over the queries."""
+    query_labels, gallery_labels = _labels(query_labels, query), _labels(gallery_labels, gallery)
+    found = nearest(query, gallery, k).index
+    return (gallery_labels[found] == query_labels[:, None]).float().mean().item()
+
+
+def linear_probe(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, strength: float = 1.0, seed: int = 0
+) -> float:
+    """Accuracy on ``test`` of a linear classifier that was fitted to ``train`` (Alain & Bengio 2017).
+
+    Logistic regression (scikit-learn) on features that are standardised by the training set's mean and deviation.
+
+    Parameters
+    ----------
+    train, test
+        Features (N, D) and labels (N,).
+    strength
+        Inverse strength of the L2 penalty, scikit-learn's ``C``.
+    """
+    (x, y), (x_test, y_test) = ((as_features(x), _labels(y, x)) for x, y in (train, test))
+    if len(y.unique()) < 2:
+        raise ValueError("the training set has a single class: there is nothing to tell apart.")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000, random_state=seed))
+    return float(probe.fit(x.numpy(), y.numpy()).score(x_test.numpy(), y_test.numpy()))
+
+
+def _labels(labels: Tensor, features: Tensor) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.shape != (len(features),):
+        raise ValueError(f"there must be one label for each of {len(features)} rows, got {tuple(labels.shape)}.")
+    return labels
