@@ -6,7 +6,7 @@ SHELL := /bin/bash -o pipefail
 PYTHON ?= python3
 BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
-EXECUTED := $(CHAPTERS:%=_build/%)
+EXECUTED := $(CHAPTERS:%=_build/%) _build/book/scoreboard.ipynb
 PACKAGE := $(wildcard helpers/*.py helpers/weights/*)
 # Two workers with two threads each would fight for two cores.
 ONE := OMP_NUM_THREADS=1
@@ -41,12 +41,14 @@ node_modules/installed: package.json package-lock.json .npmrc | .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error
 	@touch $@
 
-execute: $(EXECUTED) ## Run the chapters that changed
+execute: .venv/installed ## Run the chapters that changed, two at a time
+	@$(ONE) OMP_WAIT_POLICY=passive $(MAKE) --no-print-directory --jobs 2 $(EXECUTED)
 
-_build/notebooks/%.ipynb: notebooks/%.ipynb $(PACKAGE) tools/execute.py .venv/installed
+_build/%.ipynb: %.ipynb $(PACKAGE) tools/execute.py .venv/installed
 	$(BIN)/python tools/execute.py $< $@
 
-site: _build/html/.built ## Run what changed and build the site
+site: execute ## Run what changed and build the site
+	@$(MAKE) --no-print-directory _build/html/.built
 
 # Always a complete Sphinx run: an incremental one forgets the warnings of the pages that it does not read again.
 _build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml tools/build_site.py tools/exercise_numbers.py node_modules/installed
@@ -71,8 +73,8 @@ benchmark: .venv/installed ## Time our methods beside other libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks
 
-refresh: $(EXECUTED) ## Write the outputs of a fresh run back into notebooks/
-	$(BIN)/python tools/normalise.py $(CHAPTERS)
+refresh: execute ## Write the outputs of a fresh run back into notebooks/
+	$(BIN)/python tools/normalise.py $(CHAPTERS) book/scoreboard.ipynb
 	@touch $(EXECUTED) # the run is still that of these sources
 
 serve: site ## Show the site at http://localhost:8000

@@ -20,6 +20,8 @@ SOURCE, SITE = Path("_build/source"), Path("_build/html")
 DARK = "application/vnd.helpers.dark+json"
 MATHJAX = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 
+TIMINGS = "% the table of times"  # replaced in book/timings.md
+
 
 def stage() -> None:
     """Put everything that Jupyter Book reads into a new folder."""
@@ -34,11 +36,21 @@ def stage() -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if origin.is_dir() else shutil.copy)(origin, place)
     (SOURCE / "notebooks").mkdir()
-    for path in sorted(Path("notebooks").glob("*.ipynb")):
+    seconds = {}
+    for path in [*sorted(Path("notebooks").glob("*.ipynb")), *sorted(Path("book").glob("*.ipynb"))]:
         notebook = nbformat.read(Path("_build") / path, as_version=4)
+        seconds[path.stem] = notebook.metadata.get("execution_seconds", float("nan"))
         place_figures(notebook, path.stem)
         mark_captions(notebook)
         nbformat.write(notebook, SOURCE / path)
+    page = SOURCE / "book/timings.md"
+    page.write_text(page.read_text().replace(TIMINGS, "\n".join(_rows(seconds))))
+
+
+def _rows(seconds: dict[str, float]) -> list[str]:
+    """A table of the times, with their sum."""
+    rows = [f"| `{name}` | {time:.0f} |" for name, time in seconds.items()]
+    return ["| notebook | seconds |", "|---|--:|", *rows, f"| sum | {sum(seconds.values()):.0f} |"]
 
 
 def place_figures(notebook: nbformat.NotebookNode, chapter: str) -> None:
