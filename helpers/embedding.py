@@ -33,12 +33,13 @@ def features(model: nn.Module, images: Dataset | Iterable, layer: str | None = N
     model
         Any network.
     images
-        Batches (N, 3, H, W) in [0, 1], or tuples that begin with one, as a DataLoader yields; or a Dataset.
+        Batches (N, 3, H, W) in [0, 1], or tuples that begin with one, as a DataLoader yields; or a Dataset; or one
+        tensor, which is taken in parts of 32.
     layer
         Maps (N, C, h, w) are averaged over their places, so that D = C. Default: what the last linear layer takes in.
     """
     if isinstance(images, Tensor):
-        images = [images]
+        images = as_batch(model, images)[0].split(32)
     if isinstance(images, Dataset):
         images = DataLoader(images, batch_size=32)
     rows = []
@@ -99,7 +100,8 @@ def tsne(features: Tensor, perplexity: float = 30, seed: int = 0) -> Tensor:
     """Points in the plane, (N, 2), whose neighbours are the features' neighbours (van der Maaten & Hinton 2008).
 
     scikit-learn's Barnes-Hut t-SNE, from the first 50 principal components (all of them, where there are fewer), which
-    is quicker and no worse. Distances between far points, sizes of groups and empty space mean nothing.
+    is quicker and no worse. It starts from the first two components, so ``seed`` hardly matters: for another start
+    shuffle the points. Distances between far points, sizes of groups and empty space mean nothing.
     """
     features = as_features(features)
     if not 0 < perplexity < len(features):

@@ -1,0 +1,106 @@
+"""The shortcut is planted where it should be, is learnt, and its repair holds."""
+
+import pytest
+import torch
+from networks import images
+
+from helpers import cam, datasets, scoring, shortcut
+
+
+def pairs(split, count=150):
+    every = datasets.crops(split, per_class=count, size=48)
+    parts = [every.images[every.labels == every.classes.index(name)] for name in ("gravel", "grass")]
+    return torch.cat(parts), torch.arange(2).repeat_interleave(count)
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    return pairs("test", 60)
+
+
+@pytest.fixture(scope="module")
+def spoilt():
+    pictures, labels = pairs("train")
+    return shortcut.train(shortcut.plant(pictures, labels == 1).images, labels)
+
+
+def test_the_tag_is_where_it_should_be():
+    batch = images(4, 32).float()
+    on = torch.tensor([True, False, True, False])
+    tagged = shortcut.plant(batch, on, size=5)
+    changed = (tagged.images != batch).any(1)
+    for image, wanted, box, original, result in zip(changed, on, tagged.boxes, batch, tagged.images):
+        assert (box is not None) == bool(wanted)
+        if box is None:
+            assert torch.equal(original, result)
+        else:
+            assert tuple(box) == (2, 2, 7, 7) and image[box.slices].all() and image.sum() == 25
+            assert torch.allclose(result[:, *box.slices].mean((1, 2)), torch.tensor(shortcut.TAG))
+
+
+def test_random_places_stay_inside_and_depend_on_the_seed():
+    batch, on = images(40, 32).float(), torch.ones(40, dtype=torch.bool)
+    first, again, other = (shortcut.plant(batch, on, seed=seed) for seed in (1, 1, 2))
+    assert first.boxes == again.boxes != other.boxes
+    assert len(set(first.boxes)) > 30
+    assert all(b.top >= 0 and b.left >= 0 and b.bottom <= 32 and b.right <= 32 for b in first.boxes)
+
+
+@pytest.mark.parametrize(
+    "size, on", [(0, torch.ones(2, dtype=bool)), (31, torch.ones(2, dtype=bool)), (8, torch.ones(2))]
+)
+def test_plant_refuses(size, on):
+    with pytest.raises(ValueError):
+        shortcut.plant(images(2, 32).float(), on, size=size)
+
+
+def test_the_shortcut_is_learnt(spoilt, test_set):
+    pictures, labels = test_set
+    with_tag = shortcut.plant(pictures, labels == 1).images
+    moved = shortcut.plant(pictures, labels == 0).images
+    assert shortcut.accuracy(spoilt, with_tag, labels) >= 0.95
+    assert shortcut.accuracy(spoilt, pictures, labels) <= 0.7
+    assert shortcut.accuracy(spoilt, moved, labels) <= 0.1
+
+
+def test_the_heatmap_finds_it(spoilt, test_set):
+    pictures, labels = test_set
+    tagged = shortcut.plant(pictures, labels == 1)
+    shares = [
+        scoring.localisation(cam.cam(spoilt, image, 1), box) for image, box in zip(tagged.images, tagged.boxes) if box
+    ]
+    assert sum(shares) / len(shares) > 0.5
+
+
+def test_random_tags_on_both_classes_repair_it(test_set):
+    pictures, labels = pairs("train")
+    on = torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < 0.5
+    model = shortcut.train(shortcut.plant(pictures, on).images, labels)
+    pictures, labels = test_set
+    plain = shortcut.accuracy(model, pictures, labels)
+    tagged = shortcut.accuracy(model, shortcut.plant(pictures, labels == 1).images, labels)
+    assert plain > 0.7 and abs(plain - tagged) <= 0.05
+
+
+def test_training_depends_on_its_seed_only():
+    pictures, labels = images(20, 16).float(), torch.arange(20) % 2
+    state = torch.get_rng_state()
+    first, again, other = (shortcut.train(pictures, labels, steps=5, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
+    assert any(not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values()))
+    assert not first.training
+
+
+def test_train_refuses_labels_of_another_length():
+    with pytest.raises(ValueError, match="labels"):
+        shortcut.train(images(4, 16).float(), torch.zeros(3))
+
+
+def test_accuracy_is_a_count():
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return torch.stack([x.mean((1, 2, 3)), 0.5 + 0 * x[:, 0, 0, 0]], dim=1)
+
+    batch = torch.stack([torch.full((3, 8, 8), value) for value in (0.1, 0.9, 0.2, 0.8)])
+    assert shortcut.accuracy(Fixed(), batch, torch.tensor([1, 0, 0, 0])) == 0.75
