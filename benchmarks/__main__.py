@@ -1,6 +1,6 @@
 """Our methods beside those of captum, pytorch-grad-cam and torchcam.
 
-``python -m benchmarks [occlusion] [gradcam] [patches] [deconvnet]``
+``python -m benchmarks [occlusion] [gradcam] [patches] [deconvnet] [neighbours]``
 
 Everybody runs in one process and in turns, on the same network, image and threads, after one round to warm up. Printed
 are the medians, their ratios to ours, and how far each map is from ours: a fast wrong answer is no result. Memory is
@@ -24,11 +24,12 @@ import torch.nn.functional as F
 import torchvision
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torchcam.methods import GradCAM as TorchGradCAM
 from torchvision.models.vgg import cfgs, make_layers
 
-from helpers import activations, cam, deconvnet, models, occlusion, photos
+from helpers import activations, cam, deconvnet, models, occlusion, photos, transfer
 
 Runs = dict[str, Callable[[], Tensor]]
 Goals = dict[tuple[str, ...], float]  # from rivals to how often as fast as the fastest of them we must be
@@ -184,6 +185,19 @@ def memory(goal: float) -> bool:
     return ratio <= goal
 
 
+def neighbours(rounds: int) -> bool:
+    """The ten nearest of 20,000 features of 512 numbers to each of 2,000, by cosine."""
+    random = torch.Generator().manual_seed(0)
+    gallery, query = (torch.randn(count, 512, generator=random) for count in (20_000, 2_000))
+
+    def theirs() -> Tensor:
+        search = NearestNeighbors(n_neighbors=10, metric="cosine").fit(gallery.numpy())
+        return torch.from_numpy(search.kneighbors(query.numpy(), return_distance=False))
+
+    runs = {"ours": lambda: transfer.nearest(query, gallery, 10).index, "scikit-learn": theirs}
+    return report("Neighbours, 2,000 of 20,000, ids", runs, {("scikit-learn",): 1.5}, rounds)
+
+
 def main(chosen: list[str]) -> int:
     torch.manual_seed(0)
     os.environ["TQDM_DISABLE"] = "1"
@@ -204,8 +218,10 @@ def main(chosen: list[str]) -> int:
         good &= patches("lecturenet", models.load("lecturenet", device="cpu").network, "relu5", 128, 7)
     if "deconvnet" in chosen:
         good &= memory(0.5)
+    if "neighbours" in chosen:
+        good &= neighbours(5)
     return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["occlusion", "gradcam", "patches", "deconvnet"]))
+    sys.exit(main(sys.argv[1:] or ["occlusion", "gradcam", "patches", "deconvnet", "neighbours"]))
