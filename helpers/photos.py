@@ -68,8 +68,6 @@ def load_image(path_or_url: str | Path, size: int = 224) -> Tensor:
     ValueError
         The file is no picture, or is larger than 20 MB or than Pillow's limit on pixels; ``size`` is not positive.
     """
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
     place = str(path_or_url)
     if place.startswith(("http://", "https://")):
         data = _fetch(place)
@@ -78,12 +76,21 @@ def load_image(path_or_url: str | Path, size: int = 224) -> Tensor:
         if not path.is_file():
             raise FileNotFoundError(f"no file at {path}: give the path of a picture, or an address (https://…).")
         data = path.read_bytes()
+    return decode(data, size, place)
+
+
+def decode(data: bytes, size: int = 224, place: str = "the file") -> Tensor:
+    """A picture from the bytes of its file, as `load_image` returns it; ``place`` is its name in error messages."""
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
     if len(data) > MAX_BYTES:
         raise ValueError(f"{place} has more than {MAX_BYTES // 1_000_000} MB: make it smaller first.")
     try:
         with Image.open(io.BytesIO(data)) as file:
             picture = _as_rgb(ImageOps.exif_transpose(file))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:  # its own message names the object in memory
+        raise ValueError(f"{place} is no picture that can be read: its format is not known.") from error
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{place} is no picture that can be read: {error}") from error
     square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(square, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()

@@ -1,0 +1,159 @@
+"""tools/extract.py: two processes give what one gives, also after one was killed; nothing grows with the set."""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import activations, embedding, models, photos
+
+TOOL = Path(__file__).parents[1] / "tools" / "extract.py"
+OPTIONS = ["--network", "lecturenet", "--layer", "relu2", "--k", "3", "--size", "64", "--shard", "4", "--batch", "3"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def picture(number, side=72):
+    random = np.random.default_rng(number)
+    coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize((side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A hundred pictures in two folders, and a file that is none."""
+    root = tmp_path_factory.mktemp("photographs")
+    for number in range(100):
+        path = root / ("a" if number < 50 else "b") / f"{number:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture(number))
+    (root / "a" / "010x.png").write_bytes(b"no picture")
+    return root
+
+
+def command(source, out, *options, processes=1):
+    return [*([sys.executable] if processes == 1 else TORCHRUN), str(TOOL), str(source), str(out), *OPTIONS, *options]
+
+
+def run(*arguments, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command(*arguments, **options), env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone")
+    result = run(folder, out)
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def same(first, second):
+    assert (first / "names.txt").read_text() == (second / "names.txt").read_text()
+    np.testing.assert_allclose(np.load(first / "features.npy"), np.load(second / "features.npy"), atol=1e-6)
+    ours, theirs = (torch.load(out / "top_patches.pt", weights_only=True) for out in (first, second))
+    for name in ("index", "boxes"):
+        assert torch.equal(ours[name], theirs[name])
+    torch.testing.assert_close(ours["values"], theirs["values"])
+    assert (first / "broken.txt").read_text() == (second / "broken.txt").read_text()
+
+
+def test_one_process_gives_what_the_functions_give(folder, alone):
+    names = (alone / "names.txt").read_text().splitlines()
+    assert names == sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png") if p.name != "010x.png")
+    images = torch.stack([photos.load_image(folder / name, 64) for name in names])
+    model = models.load("lecturenet", device="cpu")
+    np.testing.assert_allclose(np.load(alone / "features.npy"), embedding.features(model, images).numpy(), atol=1e-5)
+    top = activations.top_patches(model, "relu2", images, 3)
+    found = torch.load(alone / "top_patches.pt", weights_only=True)
+    assert torch.equal(found["index"], top.index)
+    assert found["boxes"].tolist() == [[list(box) for box in row] for row in top.boxes]
+    torch.testing.assert_close(found["values"], top.values)
+    assert "010x.png" in (alone / "broken.txt").read_text()
+
+
+def test_two_processes_give_the_same(folder, alone, tmp_path):
+    result = run(folder, tmp_path, processes=2)
+    assert result.returncode == 0, result.stderr
+    assert "2 processes" in result.stdout
+    same(alone, tmp_path)
+
+
+def kill(word):
+    """Kill, without a chance to tidy up, every process that was started with ``word`` as a part of its command."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+
+
+def test_a_killed_run_goes_on(folder, alone, tmp_path):
+    """Both processes are killed at the first finished shards; one process alone finishes, and repeats none of them."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    started = subprocess.Popen(
+        command(folder, tmp_path, processes=2), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("shards/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    kill(str(tmp_path))
+    started.wait()
+    time.sleep(0.5)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*.pt")}
+    assert 0 < len(before) < 26 and not (tmp_path / "names.txt").exists()
+    result = run(folder, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {name: (tmp_path / "shards" / name).stat().st_mtime_ns for name in before} == before
+    assert re.search(r"100 pictures, (\d+) of them", result.stdout)[1] != "100"
+    same(alone, tmp_path)
+
+
+def test_tar_files_are_shards(folder, alone, tmp_path):
+    (tmp_path / "tars").mkdir()
+    for part in ("a", "b"):
+        with tarfile.open(tmp_path / "tars" / f"{part}.tar", "w") as archive:
+            for path in sorted((folder / part).iterdir()):
+                archive.add(path, path.name)
+                label = tarfile.TarInfo(path.stem + ".cls")
+                label.size = 1
+                archive.addfile(label, io.BytesIO(b"7"))
+    result = run(tmp_path / "tars", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "out/features.npy"), np.load(alone / "features.npy"), atol=1e-6)
+    assert (tmp_path / "out/names.txt").read_text() == (alone / "names.txt").read_text().replace("/", ".tar/")
+
+
+def test_another_run_is_refused(folder, alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "copy")
+    result = run(folder, tmp_path / "copy", "--size", "32")
+    assert result.returncode == 1 and "other size" in result.stderr
+    result = run(tmp_path, tmp_path / "copy")
+    assert result.returncode == 1 and ("no pictures" in result.stderr or "other" in result.stderr)
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path):
+    """Six hundred pictures more would be 118 MB as tensors."""
+    data, peaks = picture(0, 128), []
+    for count in (60, 660):
+        (tmp_path / str(count)).mkdir()
+        for number in range(count):
+            (tmp_path / str(count) / f"{number}.png").write_bytes(data)
+        result = run(
+            tmp_path / str(count), tmp_path / f"out{count}", "--size", "128", "--shard", "330", "--batch", "16"
+        )
+        assert result.returncode == 0, result.stderr
+        peaks.append(int(re.search(r"at most (\d+) MB", result.stdout)[1]))
+    assert peaks[1] - peaks[0] < 50
