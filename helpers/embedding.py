@@ -39,7 +39,7 @@ def features(model: nn.Module, images: Dataset | Iterable, layer: str | None = N
         Maps (N, C, h, w) are averaged over their places, so that D = C. Default: what the last linear layer takes in.
     """
     if isinstance(images, Tensor):
-        images = as_batch(model, images)[0].split(32)
+        images = images.split(32) if images.ndim == 4 else [images]
     if isinstance(images, Dataset):
         images = DataLoader(images, batch_size=32)
     rows = []
@@ -67,6 +67,8 @@ def _before_last(model: nn.Module, batch: Tensor) -> Tensor:
         model(batch)
     finally:
         handle.remove()
+    if not seen:
+        raise ValueError("the last linear layer did not run in this network's forward pass: name a layer.")
     return seen[-1]
 
 
@@ -81,12 +83,19 @@ def pca(features: Tensor, k: int = 2) -> Projection:
     -------
     Projection
         ``points`` (N, k), ``explained`` (k,), ``directions`` (k, D), ``mean`` (D,).
+
+    Raises
+    ------
+    ValueError
+        ``k`` is out of range, or all rows are the same.
     """
     features = as_features(features)
     if not isinstance(k, int) or not 1 <= k <= min(features.shape):
         raise ValueError(
             f"k must be in 1…{min(features.shape)}, the smaller side of {tuple(features.shape)}; got {k!r}."
         )
+    if (features == features[0]).all():
+        raise ValueError(f"all {len(features)} rows of the features are the same: no direction explains anything.")
     mean = features.mean(0)
     _, values, directions = torch.linalg.svd(features - mean, full_matrices=False)
     explained = values.square() / values.square().sum()
@@ -99,9 +108,9 @@ def pca(features: Tensor, k: int = 2) -> Projection:
 def tsne(features: Tensor, perplexity: float = 30, seed: int = 0) -> Tensor:
     """Points in the plane, (N, 2), whose neighbours are the features' neighbours (van der Maaten & Hinton 2008).
 
-    scikit-learn's Barnes-Hut t-SNE, from the first 50 principal components (all of them, where there are fewer), which
-    is quicker and no worse. It starts from the first two components, so ``seed`` hardly matters: for another start
-    shuffle the points. Distances between far points, sizes of groups and empty space mean nothing.
+    scikit-learn's Barnes-Hut t-SNE runs on the first 50 principal components (`pca`; all of them, where there are
+    fewer), which is quicker and no worse than on all features. It starts from the first two, so that ``seed`` changes
+    nothing. Distances between far points, sizes of groups and empty space mean nothing.
     """
     features = as_features(features)
     if not 0 < perplexity < len(features):
@@ -131,7 +140,7 @@ def purity(features: Tensor, labels: Tensor, k: int = 10) -> float:
 
 
 def as_features(features: Tensor | np.ndarray) -> Tensor:
-    """Check that ``features`` are (N, D) finite numbers and return them on the CPU."""
+    """Check that ``features`` are (N, D) finite numbers; return them on the CPU, in 32 bits or more."""
     features = torch.as_tensor(features).detach().cpu()
     if not features.is_floating_point():
         raise TypeError(f"features must be of a floating-point dtype, got {features.dtype}.")
@@ -139,4 +148,4 @@ def as_features(features: Tensor | np.ndarray) -> Tensor:
         raise ValueError(f"features must have shape (N, D), got {tuple(features.shape)}.")
     if not features.isfinite().all():
         raise ValueError("features must be finite, got NaN or infinity.")
-    return features
+    return features.float() if features.dtype.itemsize < 4 else features

@@ -1,16 +1,23 @@
 """Labelled sets: no pixel in both splits, right labels, clear errors where a set can't be had."""
 
+import ast
 import hashlib
+import json
 import pickle
+import re
 import socket
+from pathlib import Path
 
+import networks
 import numpy as np
 import pytest
 import torch
 import torchvision
 from PIL import Image
 
-from helpers import datasets, photos
+from helpers import datasets, embedding, photos, transfer
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,19 @@ def test_no_test_crop_overlaps_a_training_crop(size, photo_size):
         bottom, right = (torch.minimum(first[:, None, side], second[None, :, side]) for side in (2, 3))
         common = (bottom - top).clamp(min=0) * (right - left).clamp(min=0)
         assert common.sum() == 0
+
+
+@pytest.mark.parametrize("size, photo_size", [(32, 128), (64, 128), (33, 129), (96, 448)])  # the last: the book's
+def test_no_pixel_of_a_photograph_is_in_both_splits(size, photo_size, monkeypatch):
+    """Each pixel of these photographs carries its own number, so that it is known again wherever it ends up."""
+    numbers = torch.arange(photo_size**2).view(1, photo_size, photo_size).expand(3, -1, -1)
+    monkeypatch.setattr(photos, "load", lambda name, size: numbers)
+    train, test = (
+        datasets.crops(split, per_class=20, size=size, photo_size=photo_size).images[:, 0].unique()
+        for split in ("train", "test")
+    )
+    assert min(len(train), len(test)) > photo_size**2 // 3  # they cover most of their halves
+    assert not torch.isin(train, test).any()
 
 
 def test_no_two_classes_show_the_same_scene():
@@ -207,3 +227,98 @@ def test_a_damaged_cifar10_without_a_network_is_refused(cifar, no_network):
         file.write(b"x")
     with pytest.raises(FileNotFoundError, match="CIFAR10"):
         datasets.cifar10("test", cifar)
+
+
+def test_a_missing_picture_of_cifar10_is_refused(cifar, no_network):
+    (cifar / "cifar-10-batches-py" / "data_batch_3").unlink()
+    for split in ("train", "test"):  # torchvision checks all files for either
+        with pytest.raises(FileNotFoundError, match="CIFAR10"):
+            datasets.cifar10(split, cifar)
+
+
+# ------------------------------------------------ what a reader with a network runs in chapters 9 and 10
+
+
+def from_chapter(name, *functions):
+    """The functions as they stand in the chapter's cells, with all that the chapter imports."""
+    space = {}
+    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            source = re.sub(r"^(\s*)%.*", r"\1pass", "".join(cell["source"]), flags=re.MULTILINE)
+            wanted = [
+                node
+                for node in ast.parse(source).body
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                or (isinstance(node, ast.FunctionDef) and node.name in functions)
+            ]
+            exec(compile(ast.Module(wanted, []), name, "exec"), space)  # noqa: S102
+    assert set(functions) <= space.keys()
+    return space
+
+
+COLOURS = {"ant": (200, 60, 60), "Faces": (60, 200, 60), "yin_yang": (60, 60, 200)}
+
+
+@pytest.fixture
+def coloured_caltech(tmp_path, monkeypatch):
+    """Caltech-101 in the folder where the chapter looks for it: nine noisy pictures of one colour in each class."""
+    random, top = np.random.default_rng(0), tmp_path / "data" / "caltech101" / "101_ObjectCategories"
+    for name, colour in COLOURS.items():
+        (top / name).mkdir(parents=True)
+        for number in range(1, 10):
+            picture = (np.array(colour) + random.integers(-50, 50, (60, 80, 3))).astype(np.uint8)
+            if name == "ant" and number > 7:
+                picture = picture[:, :, ::-1]  # two ants that look like something else
+            Image.fromarray(picture).save(top / name / f"image_{number:04d}.jpg", quality=95)
+    (top / "BACKGROUND_Google").mkdir()
+    (tmp_path / "data" / "caltech101" / "Annotations").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_chapter_10_on_a_small_caltech101(coloured_caltech, no_network):
+    """Its accuracy is that of a probe that is fitted without it, averaged over the classes."""
+    chapter = from_chapter("10_transfer_learning", "caltech_accuracy", "probe")
+    model = chapter["classifier"] = networks.seeded(networks.tiny)
+    found = []
+    for seed in range(3):
+        parts = [datasets.caltech101(split, per_class=4, seed=seed) for split in ("train", "test")]
+        assert [len(part) for part in parts] == [12, 15]
+        rows = [embedding.features(model, part) for part in parts]
+        labels = [torch.tensor([label for _, label in part]) for part in parts]
+        by_class = [
+            transfer.linear_probe((rows[0], labels[0]), (rows[1][labels[1] == c], labels[1][labels[1] == c]))
+            for c in range(3)
+        ]
+        found.append(chapter["caltech_accuracy"](4, seed))
+        assert found[-1] == pytest.approx(np.mean(by_class), abs=1e-6)
+    assert 0.8 < np.mean(found) < 1  # colours are easy, but for the two ants
+
+    few = chapter["caltech_accuracy"](4, 0, at_most=1)  # one test picture of each class
+    assert few in [pytest.approx(count / 3) for count in range(4)]
+
+
+@pytest.fixture
+def coloured_cifar(cifar, monkeypatch):
+    """The small CIFAR-10 in the folder where the chapter looks for it."""
+    (cifar / "data").mkdir()
+    (cifar / "cifar-10-batches-py").rename(cifar / "data" / "cifar-10-batches-py")
+    monkeypatch.chdir(cifar)
+    return cifar
+
+
+def test_chapter_9_on_a_small_cifar10(coloured_cifar, no_network, capsys):
+    """Its purity is the precision that transfer counts."""
+    chapter = from_chapter("09_feature_embedding", "cifar10_purity")
+    model = chapter["classifier"] = networks.seeded(networks.tiny)
+    parts = [torch.utils.data.Subset(datasets.cifar10(split), range(4)) for split in ("train", "test")]
+    rows, labels = [], []
+    for part in parts:
+        pictures, numbers = next(iter(torch.utils.data.DataLoader(part, 4)))
+        rows.append(embedding.features(model, torch.nn.functional.interpolate(pictures, 96, mode="bilinear")))
+        labels.append(numbers)
+    capsys.readouterr()
+    for k in (1, 2):
+        expected = transfer.precision_at_k(rows[1], labels[1], rows[0], labels[0], k)
+        chapter["cifar10_purity"](count=4, k=k)
+        assert f"purity {expected:.2f}" in capsys.readouterr().out

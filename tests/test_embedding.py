@@ -1,13 +1,17 @@
 """Features against a hook, PCA against scikit-learn, purity by counting."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from networks import images, tiny, unchanged
 from sklearn.decomposition import PCA
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from helpers import embedding, layers
+from helpers import datasets, embedding, layers, models
 
 
 def cloud(n=60, d=12, seed=0):
@@ -35,7 +39,53 @@ def test_pca_equals_scikit_learn_up_to_sign(shape, k):
 def test_pca_in_single_precision():
     data = cloud().float()
     ours, theirs = embedding.pca(data, 3), PCA(3, svd_solver="full").fit(data.numpy())
-    np.testing.assert_allclose(ours.directions.abs().numpy(), np.abs(theirs.components_), atol=1e-5)
+    signs = np.sign((ours.directions.numpy() * theirs.components_).sum(1))
+    scale = np.abs(theirs.transform(data.numpy())).max()
+    np.testing.assert_allclose(ours.directions.numpy(), signs[:, None] * theirs.components_, atol=1e-5)
+    np.testing.assert_allclose(ours.points.numpy(), signs * theirs.transform(data.numpy()), atol=1e-5 * scale)
+    np.testing.assert_allclose(ours.explained.numpy(), theirs.explained_variance_ratio_, atol=1e-5)
+
+
+def test_pca_of_features_is_scikit_learns():
+    """Of the embedded network's features of real pictures, as chapter 9 takes them."""
+    crops = datasets.crops("train", per_class=3, size=48)
+    found = embedding.features(models.load(device="cpu"), crops).double()
+    assert found.shape == (3 * len(crops.classes), 1280)
+    ours, theirs = embedding.pca(found, 20), PCA(20, svd_solver="full").fit(found.numpy())
+    signs = np.sign((ours.directions.numpy() * theirs.components_).sum(1))
+    np.testing.assert_allclose(ours.directions.numpy(), signs[:, None] * theirs.components_, atol=1e-5)
+    np.testing.assert_allclose(ours.points.numpy(), signs * theirs.transform(found.numpy()), atol=1e-5)
+    np.testing.assert_allclose(ours.explained.numpy(), theirs.explained_variance_ratio_, rtol=1e-5)
+
+
+def test_all_directions_explain_everything_and_give_the_points_back():
+    data = cloud()
+    found = embedding.pca(data, 12)
+    assert found.explained.sum().item() == pytest.approx(1)
+    assert (found.explained.diff() <= 0).all()
+    torch.testing.assert_close(found.points @ found.directions + found.mean, data)
+    variances = found.points.var(0) / data.var(0).sum()
+    torch.testing.assert_close(variances, found.explained)
+    torch.testing.assert_close(found.directions @ found.directions.T, torch.eye(12, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("function", [lambda data: embedding.pca(data, 1), lambda data: embedding.tsne(data, 0.5)])
+def test_points_that_are_all_the_same_have_no_directions(function, rows):
+    """scikit-learn's t-SNE of them ends the process."""
+    with pytest.raises(ValueError, match="the same"):
+        function(torch.full((rows, 5), 0.3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_features_of_half_precision_are_taken(dtype):
+    data, labels = cloud().to(dtype), torch.arange(60) % 3
+    exact = data.float()
+    assert torch.equal(embedding.pca(data, 2).points, embedding.pca(exact, 2).points)
+    assert embedding.purity(data, labels, 5) == embedding.purity(exact, labels, 5)
+    assert embedding.tsne(data, perplexity=5).dtype == torch.float32
+    half = tiny().to(dtype)
+    assert embedding.features(half, images(2, 16)).dtype == dtype
 
 
 @pytest.mark.parametrize("k", [0, 13, 2.0])
@@ -84,6 +134,63 @@ def test_features_refuses(source, error):
         embedding.features(tiny(), source)
 
 
+@pytest.mark.parametrize("count", [1, 32, 33, 64])
+def test_no_image_is_lost_between_the_parts(count):
+    model, batch = tiny(), images(count, 16).float()
+    torch.testing.assert_close(embedding.features(model, batch, "relu2"), model[:7](batch).mean((2, 3)))
+
+
+def test_one_image_is_one_row():
+    model, image = tiny(), images(1, 32)[0].float()
+    assert embedding.features(model, image).shape == (1, 12)
+    torch.testing.assert_close(embedding.features(model, [image, image[None]]), model[:-1](image[None]).expand(2, -1))
+
+
+def test_labels_may_come_with_the_images():
+    model, batch = tiny(), images(6, 16).float()
+    expected = embedding.features(model, batch)
+    for source in ([(batch, torch.zeros(6))], [[batch, torch.zeros(6), "more"]], zip(batch.split(2), range(3))):
+        torch.testing.assert_close(embedding.features(model, source), expected)
+
+
+def test_batches_are_asked_for_one_at_a_time():
+    """So that a folder of any size can be streamed: a batch is gone before the next but one is made."""
+    alive, most = weakref.WeakSet(), []
+
+    def batches():
+        for seed in range(8):
+            batch = images(4, 16, seed).float()
+            alive.add(batch)
+            yield batch
+            del batch
+            gc.collect()
+            most.append(len(alive))
+
+    assert len(embedding.features(tiny(), batches())) == 32
+    assert max(most) <= 2
+
+
+def test_a_layer_without_maps_or_vectors_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))
+    with unchanged(model), pytest.raises(ValueError, match="'1'.*neither maps nor vectors"):
+        embedding.features(model, images(2, 16).float(), "1")
+
+
+def test_a_last_linear_layer_that_does_not_run_is_refused():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.spare = tiny(), nn.Linear(3, 3)
+
+        def forward(self, pixels):
+            return self.body(pixels)
+
+    model = Idle()
+    with unchanged(model), pytest.raises(ValueError, match="did not run.*name a layer"):
+        embedding.features(model, images(2, 16).float())
+    assert embedding.features(model, images(2, 16).float(), "body.relu2").shape == (2, 12)
+
+
 def test_a_network_without_a_linear_layer_needs_a_name():
     with pytest.raises(ValueError, match="name the layer"):
         embedding.features(tiny()[:4], images(1, 16).float())
@@ -104,6 +211,25 @@ def test_purity_is_a_count(k):
     assert embedding.purity(data, labels, k) == pytest.approx(purity_by_counting(data, labels.tolist(), k))
 
 
+def test_purity_of_many_points_is_counted_in_parts():
+    """More points than are compared at once: nobody is its own neighbour in any part."""
+    data = torch.randn(1100, 4, dtype=torch.float64)
+    alike = torch.nn.functional.cosine_similarity(data[:, None], data[None], dim=2).fill_diagonal_(-2)
+    labels = torch.randint(3, (1100,))
+    expected = (labels[alike.argsort(1, descending=True)[:, :3]] == labels[:, None]).double().mean().item()
+    assert embedding.purity(data, labels, 3) == pytest.approx(expected)
+    assert embedding.purity(data, torch.arange(1100), 3) == 0
+
+
+@pytest.mark.parametrize(
+    "labels, k, message",
+    [(torch.zeros(59), 3, "one label"), (torch.zeros(60), 0, "k must"), (torch.zeros(60), 60, "k must")],
+)
+def test_purity_refuses(labels, k, message):
+    with pytest.raises(ValueError, match=message):
+        embedding.purity(cloud(), labels, k)
+
+
 def test_purity_of_what_is_known():
     labels = torch.arange(2).repeat_interleave(10)
     apart = torch.eye(2)[labels] + 0.01 * torch.rand(20, 2)
@@ -116,23 +242,26 @@ def test_tsne_keeps_groups_together_and_is_repeatable():
     data = 20 * torch.eye(3).repeat(1, 30)[labels] + torch.randn(60, 90)
     points = embedding.tsne(data, perplexity=10)
     assert points.shape == (60, 2)
-    assert torch.equal(points, embedding.tsne(data, perplexity=10))
+    assert torch.equal(points, embedding.tsne(data, perplexity=10, seed=1))  # as its docstring and chapter 9 say
     nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).topk(5, largest=False).indices
     assert (labels[nearest] == labels[:, None]).float().mean() > 0.95
 
 
 def test_tsne_sees_fifty_components_only(monkeypatch):
-    shapes = []
+    shapes, given = [], []
 
     class Spy(embedding.TSNE):
         def fit_transform(self, data):
             shapes.append(data.shape)
+            given.append(torch.from_numpy(data))
             return super().fit_transform(data)
 
     monkeypatch.setattr(embedding, "TSNE", Spy)
-    embedding.tsne(torch.randn(80, 200), perplexity=5)
+    data = torch.randn(80, 200)
+    embedding.tsne(data, perplexity=5)
     embedding.tsne(torch.randn(30, 200), perplexity=5)
     assert shapes == [(80, 50), (30, 30)]
+    assert torch.equal(given[0], embedding.pca(data, 50).points)
     assert "50 principal components" in embedding.tsne.__doc__
 
 

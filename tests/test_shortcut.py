@@ -38,6 +38,30 @@ def test_the_tag_is_where_it_should_be():
             assert torch.allclose(result[:, *box.slices].mean((1, 2)), torch.tensor(shortcut.TAG))
 
 
+def test_the_images_are_copied_and_a_move_changes_the_class_only():
+    batch, labels = images(6, 32).float(), torch.arange(6) % 2
+    before = batch.clone()
+    here, moved = (shortcut.plant(batch, labels == label).images for label in (1, 0))
+    assert torch.equal(batch, before)
+    assert torch.equal(here[labels == 0], batch[labels == 0]) and torch.equal(moved[labels == 1], batch[labels == 1])
+    both = shortcut.plant(batch, torch.ones(6, dtype=torch.bool)).images
+    assert torch.equal(here[labels == 1], both[labels == 1]) and torch.equal(moved[labels == 0], both[labels == 0])
+
+
+def test_the_place_in_an_image_does_not_depend_on_which_others_have_a_tag():
+    """So that the same image has its tag in the same place in every state of the data."""
+    batch = images(12, 32).float()
+    every = shortcut.plant(batch, torch.ones(12, dtype=torch.bool), seed=3).boxes
+    some = shortcut.plant(batch, torch.arange(12) % 3 == 0, seed=3).boxes
+    assert some == [box if index % 3 == 0 else None for index, box in enumerate(every)]
+
+
+def test_random_places_reach_every_border():
+    boxes = shortcut.plant(images(1, 16).float().expand(600, -1, -1, -1), torch.ones(600, dtype=bool), seed=0).boxes
+    tops, lefts, bottoms, rights = zip(*boxes)
+    assert min(tops) == min(lefts) == 0 and max(bottoms) == max(rights) == 16
+
+
 def test_random_places_stay_inside_and_depend_on_the_seed():
     batch, on = images(40, 32).float(), torch.ones(40, dtype=torch.bool)
     first, again, other = (shortcut.plant(batch, on, seed=seed) for seed in (1, 1, 2))

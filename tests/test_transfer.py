@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import scipy.stats
+import timm
 import torch
+from networks import seeded
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from helpers import transfer
+from helpers import datasets, embedding, models, transfer
 
 
 def vectors(n, d=16, seed=0):
@@ -22,6 +25,38 @@ def test_neighbours_are_those_of_scikit_learn(queries, gallery, k, dtype):
     distance, index = NearestNeighbors(n_neighbors=k, metric="cosine").fit(g.numpy()).kneighbors(q.numpy())
     assert np.array_equal(ours.index.numpy(), index)
     np.testing.assert_allclose(ours.similarity.numpy(), 1 - distance, atol=1e-5)
+
+
+def test_neighbours_of_real_features_are_those_of_scikit_learn():
+    """Crops of the left halves for crops of the right ones, as chapter 10 asks."""
+    model, found = models.load(device="cpu"), []
+    for split in ("train", "test"):
+        found.append(embedding.features(model, datasets.crops(split, per_class=4, size=48)))
+    gallery, query = found
+    ours = transfer.nearest(query, gallery, 5)
+    search = NearestNeighbors(n_neighbors=5, metric="cosine").fit(gallery.numpy())
+    assert np.array_equal(ours.index.numpy(), search.kneighbors(query.numpy(), return_distance=False))
+    in_double = transfer.nearest(query.double(), gallery.double(), 5)
+    assert torch.equal(ours.index, in_double.index)
+
+
+def test_what_is_equally_similar_comes_in_any_order():
+    """scikit-learn promises no order either: the similarities agree, and so do the sets without what is cut."""
+    gallery = vectors(30).repeat(3, 1)  # three of each
+    query = vectors(8, seed=1)
+    ours = transfer.nearest(query, gallery, 7)
+    distance, index = NearestNeighbors(n_neighbors=7, metric="cosine").fit(gallery.numpy()).kneighbors(query.numpy())
+    np.testing.assert_allclose(ours.similarity.numpy(), 1 - distance, atol=1e-12)
+    assert np.array_equal(ours.index.numpy() % 30, index % 30)  # the same vectors
+    for mine, theirs in zip(ours.index, index):
+        assert len(set(mine.tolist())) == 7  # nobody twice
+        assert set(mine[:6].tolist()) == set(theirs[:6].tolist())
+
+
+def test_a_vector_of_zeros_is_like_nothing():
+    gallery = torch.tensor([[0.0, 0.0], [-1.0, 1e-3], [1.0, 1.0]])
+    assert transfer.nearest(torch.tensor([1.0, 0.0]), gallery, 3).index.tolist() == [2, 0, 1]
+    assert transfer.nearest(torch.zeros(2), gallery, 3).similarity.tolist() == [0, 0, 0]
 
 
 def test_length_does_not_matter_but_direction_does():
@@ -56,6 +91,98 @@ def test_the_probe_is_logistic_regression_on_standardised_features(strength):
     assert transfer.linear_probe((x, y), (x_test, y_test), strength=strength) == pytest.approx(expected)
 
 
+def test_the_strength_is_that_of_the_penalty():
+    """Few examples of one class and a strong penalty: only the bias is left, and it says the frequent class."""
+    (x, y), (x_test, y_test) = blobs(0, 60), blobs(1, 300)
+    rare = torch.cat([(y == 0).nonzero()[:, 0], (y == 1).nonzero()[:5, 0]])
+    train = x[rare], y[rare]
+    test = x_test[y_test < 2], y_test[y_test < 2]
+    assert transfer.linear_probe(train, test, strength=1e-6) == 0.5
+    assert transfer.linear_probe(train, test, strength=1.0) > 0.8
+
+
+def test_the_test_set_is_standardised_as_the_training_set():
+    """A test set of one class alone would be moved into the middle by a mean of its own."""
+    train, (x_test, y_test) = blobs(0, 90), blobs(1, 300)
+    for label in range(3):
+        chosen = y_test == label
+        assert transfer.linear_probe(train, (x_test[chosen], y_test[chosen])) > 0.8
+
+
+def test_trained_features_beat_random_ones_and_pixels():
+    """What chapter 10 claims, in small: 19 photographs, crops of the left halves against crops of the right ones."""
+    options = {"per_class": 8, "size": 64}
+    gallery, queries = (datasets.crops(split, **options) for split in ("train", "test"))
+    network = models.load(device="cpu")
+    fresh = models.Classifier(seeded(timm.create_model, "tf_efficientnet_lite0", pretrained=False)).eval()
+    hits = {}
+    for name, turn in {
+        "pixels": lambda images: torch.nn.functional.interpolate(images, 12, mode="area").flatten(1),
+        "random": lambda images: embedding.features(fresh, images),
+        "trained": lambda images: embedding.features(network, images),
+    }.items():
+        train, test = (turn(part.images) for part in (gallery, queries))
+        found = transfer.nearest(test, train, 5).index
+        hits[name] = (gallery.labels[found] == queries.labels[:, None]).double().mean(1)
+        assert hits[name].mean().item() == pytest.approx(
+            transfer.precision_at_k(test, queries.labels, train, gallery.labels, 5)
+        )
+        hits[f"{name}, probe"] = transfer.linear_probe((train, gallery.labels), (test, queries.labels))
+    for rival in ("pixels", "random"):
+        low, _ = transfer.confidence_interval(hits["trained"] - hits[rival], queries.labels)
+        assert low > 0.1
+        assert hits["trained, probe"] - hits[f"{rival}, probe"] > 0.2
+
+
+def test_the_interval_is_that_of_scipy():
+    values = vectors(40, 1)[:, 0]
+    expected = scipy.stats.bootstrap(
+        (values.numpy(),), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    result = transfer.confidence_interval(values, draws=20_000)
+    np.testing.assert_allclose(result, expected, atol=0.02 * (expected.high - expected.low))
+    narrow = transfer.confidence_interval(values, level=0.5, draws=20_000)
+    # of a normal distribution: 0.674 and 1.960 standard errors
+    assert (narrow[1] - narrow[0]) / (result[1] - result[0]) == pytest.approx(0.674 / 1.960, rel=0.05)
+
+
+def test_the_interval_of_groups_is_that_of_their_means():
+    """Crops of one photograph that are all right or all wrong count once."""
+    by_photo = vectors(24, 1)[:, 0]
+    values, groups = by_photo.repeat_interleave(10), torch.arange(24).repeat_interleave(10) * 7 - 3
+    low, high = transfer.confidence_interval(by_photo)
+    np.testing.assert_allclose(transfer.confidence_interval(values, groups), (low, high), rtol=1e-12)
+    without = transfer.confidence_interval(values)
+    assert without[1] - without[0] < 0.4 * (high - low)
+    order = torch.randperm(240)
+    np.testing.assert_allclose(transfer.confidence_interval(values[order], groups[order]), (low, high), rtol=1e-12)
+
+
+def test_groups_of_different_size_count_by_their_values():
+    values = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    limits = transfer.confidence_interval(values, torch.tensor([0, 0, 0, 1]), level=0.2)
+    assert limits == (0.75, 0.75)  # half of the draws have both groups: three right of four
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says():
+    """400 samples of 40 groups of 5, whose values share the group's own."""
+    random = torch.Generator().manual_seed(0)
+    groups, held = torch.arange(40).repeat_interleave(5), 0
+    for _ in range(400):
+        own = torch.randn(40, generator=random).repeat_interleave(5)
+        low, high = transfer.confidence_interval(own + torch.randn(200, generator=random), groups, draws=400)
+        held += low <= 0 <= high
+    assert 0.90 <= held / 400 <= 0.98
+
+
+def test_the_interval_depends_on_its_seed_only_and_stays_among_the_values():
+    right = torch.tensor([1.0] * 28 + [0.0] * 2)
+    first = transfer.confidence_interval(right)
+    torch.manual_seed(99)
+    assert first == transfer.confidence_interval(right)
+    assert 0 <= first[0] < right.mean() < first[1] <= 1
+
+
 def test_the_probe_learns_what_is_there_and_nothing_else():
     train, test = blobs(0, 90), blobs(1, 300)
     assert transfer.linear_probe(train, test) > 0.85
@@ -81,6 +208,14 @@ def test_the_scale_of_a_feature_does_not_matter():
         lambda: transfer.precision_at_k(vectors(3), torch.zeros(2), vectors(9), torch.zeros(9)),
         lambda: transfer.linear_probe((vectors(4), torch.zeros(4)), (vectors(4), torch.zeros(4))),
         lambda: transfer.linear_probe((vectors(4), torch.arange(3)), (vectors(4), torch.zeros(4))),
+        lambda: transfer.linear_probe((vectors(4, 3), torch.arange(4)), (vectors(4, 5), torch.zeros(4))),
+        lambda: transfer.confidence_interval(vectors(3, 2)),
+        lambda: transfer.confidence_interval(torch.tensor([0.0, torch.nan])),
+        lambda: transfer.confidence_interval(torch.zeros(3), torch.zeros(2)),
+        lambda: transfer.confidence_interval(torch.zeros(3), torch.zeros(3)),
+        lambda: transfer.confidence_interval(torch.zeros(1)),
+        lambda: transfer.confidence_interval(torch.zeros(0)),
+        lambda: transfer.confidence_interval(torch.zeros(3), level=95),
     ],
 )
 def test_refuses(call):
