@@ -43,8 +43,9 @@ def nearest(query: Tensor, gallery: Tensor, k: int = 5) -> Neighbours:
         )
     if not isinstance(k, int) or not 1 <= k <= len(gallery):
         raise ValueError(f"k must be in 1…{len(gallery)}, the size of the gallery; got {k!r}.")
-    gallery = normalize(gallery, dim=1)
-    found = [(part @ gallery.T).topk(k, dim=1) for part in normalize(query, dim=1).split(1024)]
+    lengths = gallery.norm(dim=1).clamp(min=1e-12)  # cheaper than to divide the gallery, which may be large
+    parts = normalize(query, dim=1).split(1024)
+    found = [(part @ gallery.T).div_(lengths).topk(k, dim=1) for part in parts]
     index, similarity = torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])
     return Neighbours(index[0], similarity[0]) if single else Neighbours(index, similarity)
 
