@@ -80,6 +80,8 @@ def test_crops_depend_on_the_seed_only():
     options = {"per_class": 2, "size": 16, "photo_size": 64}
     first, again, other = (datasets.crops("train", seed=seed, **options) for seed in (0, 0, 1))
     assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
+    test = torch.tensor(datasets.crops("test", **options).boxes)
+    assert (torch.tensor(first.boxes)[:, 0] != test[:, 0]).any()  # other places, not the same ones moved to the right
 
 
 def test_defaults_are_those_of_the_book():

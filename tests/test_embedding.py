@@ -128,9 +128,9 @@ def test_a_large_tensor_is_taken_in_parts():
     assert max(seen) == 32 and sum(seen) == 70
 
 
-@pytest.mark.parametrize("source, error", [([], ValueError), (torch.zeros(2, 4, 8, 8), ValueError)])
-def test_features_refuses(source, error):
-    with pytest.raises(error):
+@pytest.mark.parametrize("source, message", [([], "no images"), (torch.zeros(2, 4, 8, 8), "shape")])
+def test_features_refuses(source, message):
+    with pytest.raises(ValueError, match=message):
         embedding.features(tiny(), source)
 
 
@@ -245,6 +245,18 @@ def test_tsne_keeps_groups_together_and_is_repeatable():
     assert torch.equal(points, embedding.tsne(data, perplexity=10, seed=1))  # as its docstring and chapter 9 say
     nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).topk(5, largest=False).indices
     assert (labels[nearest] == labels[:, None]).float().mean() > 0.95
+
+
+def test_perplexity_is_the_number_of_neighbours_that_count():
+    """Of noise, a low perplexity makes clumps (chapter 9): the nearest is near, measured by the whole map."""
+    data = torch.randn(150, 20)
+
+    def gap(perplexity):
+        points = embedding.tsne(data, perplexity)
+        distances = torch.cdist(points, points).fill_diagonal_(torch.inf)
+        return distances.amin(1).median() / points.std()
+
+    assert gap(2) < 0.5 * gap(40)
 
 
 def test_tsne_sees_fifty_components_only(monkeypatch):

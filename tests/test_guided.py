@@ -253,7 +253,8 @@ def test_frozen_weights_and_gradient_modes_change_no_map(function, mode):
 
 
 def test_weights_get_no_gradient_and_the_image_is_not_touched():
-    model, image = tiny(), images(1)[0].float().requires_grad_()
+    model, image, other = tiny(), images(1)[0].float().requires_grad_(), images(1).float()
     for function in (guided.backprop, guided.gradcam):
         function(model, image, 1)
+        assert not function(model, other, 1).requires_grad and not other.requires_grad
     assert image.grad is None and all(weight.grad is None for weight in model.parameters())

@@ -103,7 +103,8 @@ def test_random_tags_on_both_classes_repair_it(test_set):
     pictures, labels = test_set
     plain = shortcut.accuracy(model, pictures, labels)
     tagged = shortcut.accuracy(model, shortcut.plant(pictures, labels == 1).images, labels)
-    assert plain > 0.7 and abs(plain - tagged) <= 0.05
+    moved = shortcut.accuracy(model, shortcut.plant(pictures, labels == 0).images, labels)
+    assert plain > 0.7 and abs(plain - tagged) <= 0.05 and abs(plain - moved) <= 0.05
 
 
 def test_training_depends_on_its_seed_only():
@@ -114,6 +115,8 @@ def test_training_depends_on_its_seed_only():
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
     assert any(not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values()))
     assert not first.training
+    start, elsewhere = (shortcut.train(pictures, labels, steps=0, seed=seed).network[0].weight for seed in (3, 4))
+    assert not torch.equal(start, elsewhere)  # not the order of the images alone
 
 
 def test_train_refuses_labels_of_another_length():

@@ -199,25 +199,25 @@ def test_the_scale_of_a_feature_does_not_matter():
 
 
 @pytest.mark.parametrize(
-    "call",
+    "call, message",
     [
-        lambda: transfer.nearest(vectors(3, 4), vectors(3, 5)),
-        lambda: transfer.nearest(vectors(3), vectors(3), 4),
-        lambda: transfer.nearest(vectors(3), vectors(3), 0),
-        lambda: transfer.nearest(vectors(3) * torch.nan, vectors(3), 1),
-        lambda: transfer.precision_at_k(vectors(3), torch.zeros(2), vectors(9), torch.zeros(9)),
-        lambda: transfer.linear_probe((vectors(4), torch.zeros(4)), (vectors(4), torch.zeros(4))),
-        lambda: transfer.linear_probe((vectors(4), torch.arange(3)), (vectors(4), torch.zeros(4))),
-        lambda: transfer.linear_probe((vectors(4, 3), torch.arange(4)), (vectors(4, 5), torch.zeros(4))),
-        lambda: transfer.confidence_interval(vectors(3, 2)),
-        lambda: transfer.confidence_interval(torch.tensor([0.0, torch.nan])),
-        lambda: transfer.confidence_interval(torch.zeros(3), torch.zeros(2)),
-        lambda: transfer.confidence_interval(torch.zeros(3), torch.zeros(3)),
-        lambda: transfer.confidence_interval(torch.zeros(1)),
-        lambda: transfer.confidence_interval(torch.zeros(0)),
-        lambda: transfer.confidence_interval(torch.zeros(3), level=95),
+        (lambda: transfer.nearest(vectors(3, 4), vectors(3, 5)), "one length"),
+        (lambda: transfer.nearest(vectors(3), vectors(3), 4), "k must"),
+        (lambda: transfer.nearest(vectors(3), vectors(3), 0), "k must"),
+        (lambda: transfer.nearest(vectors(3) * torch.nan, vectors(3), 1), "finite"),
+        (lambda: transfer.precision_at_k(vectors(3), torch.zeros(2), vectors(9), torch.zeros(9)), "one label"),
+        (lambda: transfer.linear_probe((vectors(4), torch.zeros(4)), (vectors(4), torch.zeros(4))), "single class"),
+        (lambda: transfer.linear_probe((vectors(4), torch.arange(3)), (vectors(4), torch.zeros(4))), "one label"),
+        (lambda: transfer.linear_probe((vectors(4, 3), torch.arange(4)), (vectors(4, 5), torch.zeros(4))), "features"),
+        (lambda: transfer.confidence_interval(vectors(3, 2)), "shape"),
+        (lambda: transfer.confidence_interval(torch.tensor([0.0, torch.nan])), "finite"),
+        (lambda: transfer.confidence_interval(torch.zeros(3), torch.zeros(2)), "one label"),
+        (lambda: transfer.confidence_interval(torch.zeros(3), torch.zeros(3)), "two or more"),
+        (lambda: transfer.confidence_interval(torch.zeros(1)), "two or more"),
+        (lambda: transfer.confidence_interval(torch.zeros(0)), "two or more"),
+        (lambda: transfer.confidence_interval(torch.zeros(3), level=95), "level"),
     ],
 )
-def test_refuses(call):
-    with pytest.raises(ValueError):
+def test_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
         call()
