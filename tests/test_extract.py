@@ -144,6 +144,23 @@ def test_another_run_is_refused(folder, alone, tmp_path):
     assert result.returncode == 1 and ("no pictures" in result.stderr or "other" in result.stderr)
 
 
+@pytest.mark.parametrize("option, value, near", [("--layer", "rulu2", "relu2"), ("--network", "lecture", "lecturenet")])
+def test_a_wrong_name_begins_no_run(folder, tmp_path, option, value, near):
+    """So that the corrected command finds no other run in its way."""
+    result = run(folder, tmp_path, option, value)
+    assert result.returncode == 1 and value in result.stderr and near in result.stderr
+    assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+
+
+def test_without_any_picture_it_says_why(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "in" / name).write_bytes(b"no picture")
+    result = run(tmp_path / "in", tmp_path / "out")
+    assert result.returncode != 0 and "broken.txt" in result.stderr
+    assert [name in (tmp_path / "out/broken.txt").read_text() for name in ("a.png", "b.jpg")] == [True, True]
+
+
 def test_memory_does_not_grow_with_the_set(tmp_path):
     """Six hundred pictures more would be 118 MB as tensors."""
     data, peaks = picture(0, 128), []

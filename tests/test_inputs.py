@@ -392,6 +392,10 @@ class Fuse(nn.Module):
         return pixels
 
 
+GRADIENTS = ["saliency.gradient", "saliency.smoothgrad", "saliency.class_image", "cam.gradcam", "guided.backprop"]
+GRADIENTS += ["guided.gradcam"]
+
+
 def fused() -> nn.Module:
     parts = list(tiny().named_children())
     return nn.Sequential(OrderedDict([*parts[:5], ("fuse", Fuse()), *parts[5:]])).eval()
@@ -417,7 +421,7 @@ def test_an_exception_in_the_forward_pass_leaves_the_network_as_it_came(name, er
         Fuse.limit = None
 
 
-@pytest.mark.parametrize("name", ["saliency.gradient", "saliency.smoothgrad", "cam.gradcam", "saliency.class_image"])
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_an_exception_in_the_backward_pass_leaves_the_network_as_it_came(name):
     class Broken(torch.autograd.Function):
         @staticmethod
@@ -444,7 +448,7 @@ def test_a_network_in_training_mode_is_explained_as_in_evaluation_mode():
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["saliency.gradient", "cam.gradcam", "saliency.smoothgrad", "saliency.class_image"])
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_frozen_weights_and_gradient_modes_change_no_map(name, mode):
     expected, model = call(name, tiny()), frozen(tiny())
     with MODES[mode]():

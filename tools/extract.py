@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from helpers import activations, embedding, layers, models, photos, runtime
@@ -122,31 +122,37 @@ def merge(out: Path, count: int, field: layers.ReceptiveField | None, k: int) ->
         names += found["names"]
         broken += found["broken"]
         width = width or (0 if found["features"] is None else found["features"].shape[1])
+    save(out / "broken.txt", lambda path: path.write_text("".join(line + "\n" for line in broken)))
     if not names:
-        raise ValueError("none of the files is a picture; broken.txt says why.")
+        raise ValueError(f"none of the files is a picture: {out / 'broken.txt'} says why.")
     features = np.lib.format.open_memmap(out / "features.npy.part", "w+", np.float32, (len(names), width))
-    best: tuple[Tensor, ...] | None = None
+    best = None
     for start, file in zip(starts, files):
         found = torch.load(file, weights_only=True)
         if found["features"] is None:
             continue
         features[start : start + len(found["features"])] = found["features"].numpy()
         if field:
-            part = found["values"], found["index"] % ROOM + start, found["units"]
-            best = part if best is None else tuple(torch.cat(pair, 1) for pair in zip(best, part))
-            order = best[0].argsort(dim=1, descending=True, stable=True)[:, :k]  # of equals the earlier picture
-            best = tuple(row[torch.arange(len(row))[:, None], order] for row in best)
+            channels = torch.arange(len(found["values"]))
+            rows = found["values"], found["index"] % ROOM + start, found["units"]
+            part = activations.TopPatches(channels, *rows, images={}, fields={}, k=k)
+            best = best.merge(part) if best else part
     features.flush()
     (out / "features.npy.part").replace(out / "features.npy")
     if best:
-        boxes = torch.tensor([[field.box(*unit) for unit in row] for row in best[2].tolist()])
-        save(
-            out / "top_patches.pt",
-            lambda path: torch.save({"values": best[0], "index": best[1], "boxes": boxes}, path),
-        )
-    save(out / "broken.txt", lambda path: path.write_text("".join(line + "\n" for line in broken)))
+        boxes = torch.tensor([[field.box(*unit) for unit in row] for row in best.units.tolist()])
+        top = {"values": best.values, "index": best.index, "boxes": boxes}
+        save(out / "top_patches.pt", lambda path: torch.save(top, path))
     save(out / "names.txt", lambda path: path.write_text("".join(name + "\n" for name in names)))
     return len(names)
+
+
+def network(options: argparse.Namespace) -> tuple[nn.Module, layers.ReceptiveField | None]:
+    """The network, and what a unit of the layer sees."""
+    model = models.load(options.network, device=runtime.device())
+    if not options.layer:
+        return model, None
+    return model, layers.receptive_field(model, options.layer, (options.size, options.size))
 
 
 def prepare(options: argparse.Namespace) -> tuple[list[list[str]], list[int]]:
@@ -188,17 +194,19 @@ def main() -> int:
     plan: list = [None, None, None]
     if rank == 0:
         try:
+            model, field = network(options)  # first: a wrong name must not begin a run
             plan = [*prepare(options), None]
-        except ValueError as error:
+        except (ValueError, LookupError, OSError) as error:
             plan[2] = str(error)
     if world > 1:
         dist.broadcast_object_list(plan)
     shards, todo, problem = plan
     if problem:
-        print(problem if rank == 0 else "", file=sys.stderr, end="\n" if rank == 0 else "")
+        if rank == 0:
+            print(problem, file=sys.stderr)
         return 1
-    model = models.load(options.network, device=runtime.device())
-    field = layers.receptive_field(model, options.layer, (options.size, options.size)) if options.layer else None
+    if rank > 0:
+        model, field = network(options)
     start, done = time.perf_counter(), 0
     with tqdm(total=len(shards), initial=len(shards) - len(todo), unit="shard", disable=rank > 0) as bar:
         for number in todo[rank::world]:
