@@ -1,6 +1,7 @@
 """The committed notebooks are whole, and nbval notices when they are not."""
 
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -91,20 +92,12 @@ def test_has_three_exercises_with_solutions(path: Path, notebook: nbformat.Noteb
     assert re.findall(r"\{solution-start\} (\S+)", text) == labels
 
 
-def _nbval(path: Path) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--nbval-lax",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "addopts=",
-        str(path),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=path.parent)
+def _nbval(path: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider", "-o", "addopts="]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HELPERS_DARK_FIGURES": "1"}
+    return subprocess.run(
+        [*command, *options, str(path)], capture_output=True, text=True, cwd=path.parent, env=environment
+    )
 
 
 @pytest.fixture
@@ -154,3 +147,57 @@ def test_such_an_output_is_refused(small: tuple[nbformat.NotebookNode, Path], ou
     notebook, _ = small
     notebook.cells[0].outputs.append(output)
     assert len(faults(notebook)) == 1
+
+
+DRAWING = """import matplotlib
+from helpers import figures
+figure, axes = figures.new()
+axes[0, 0].plot([1, 2])
+figures.show(figure, "A line that rises from one to two.")"""
+
+
+@pytest.fixture
+def drawn(small: tuple[nbformat.NotebookNode, Path]) -> tuple[nbformat.NotebookNode, Path]:
+    """The same with a figure."""
+    notebook, path = small
+    notebook.cells.append(nbformat.v4.new_code_cell(DRAWING, execution_count=2))
+    nbformat.write(notebook, path)
+    return notebook, path
+
+
+def _run(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path.parent / "_build" / path.name, as_version=4)
+
+
+def test_the_run_that_was_compared_is_kept_for_the_site(drawn: tuple[nbformat.NotebookNode, Path]) -> None:
+    """By nbval and by `tools/execute.py` alike: with the drawing for dark pages, which is not compared."""
+    _, path = drawn
+    result = _nbval(path, "-p", "tools.keep_run")
+    assert result.returncode == 0, result.stdout
+    kept = _run(path)
+    command = [sys.executable, str(ROOT / "tools/execute.py"), str(path), str(path.parent / "executed.ipynb")]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    executed = nbformat.read(path.parent / "executed.ipynb", as_version=4)
+    assert [cell.outputs for cell in kept.cells] == [cell.outputs for cell in executed.cells]
+    assert [cell.execution_count for cell in kept.cells] == [1, 2]
+    assert "application/vnd.helpers.dark+json" in kept.cells[1].outputs[0].data
+    assert min(kept.metadata.execution_seconds, executed.metadata.execution_seconds) > 0
+
+
+@pytest.mark.parametrize("source", ["print('share: 0.73')", "1 / 0"], ids=["another number", "an error"])
+def test_a_run_that_failed_is_not_kept(drawn: tuple[nbformat.NotebookNode, Path], source: str) -> None:
+    notebook, path = drawn
+    notebook.cells[0].source = source
+    nbformat.write(notebook, path)
+    assert _nbval(path, "-p", "tools.keep_run").returncode == 1
+    assert not (path.parent / "_build").exists()
+
+
+def test_an_execution_that_failed_writes_nothing(small: tuple[nbformat.NotebookNode, Path]) -> None:
+    notebook, path = small
+    notebook.cells[0].source = "raise ValueError('blown')"
+    nbformat.write(notebook, path)
+    command = [sys.executable, str(ROOT / "tools/execute.py"), str(path), str(path.parent / "executed.ipynb")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "blown" in result.stderr
+    assert not (path.parent / "executed.ipynb").exists()
