@@ -246,14 +246,14 @@ def bars(
     *,
     y: str,
     alt: str,
-    errors: Mapping[str, float] | None = None,
+    errors: Mapping[str, float | tuple[float, float]] | None = None,
     level: tuple[float, str] | None = None,
     height: float = 2.8,
 ) -> None:
-    """Bars: ``values`` goes from label to height, ``errors`` to half the length of the error bar."""
+    """Bars: ``values`` goes from label to height, ``errors`` to the length of the error bar below and above it."""
     figure, axes = new(height=height)
     axis = axes[0, 0]
-    yerr = [errors[label] for label in values] if errors else None
+    yerr = np.array([np.broadcast_to(errors[label], 2) for label in values]).T if errors else None
     style = {"ecolor": LIGHT["ink"], "capsize": 4}
     axis.bar(list(values), list(values.values()), yerr=yerr, width=0.6, color=COLOURS[0], error_kw=style)
     _finish(axis, level, "", y)
