@@ -13,6 +13,7 @@ PACKAGE := $(wildcard helpers/*.py helpers/weights/*)
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
+SITE_TOOLS := $(addprefix tools/,build_site.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
 .PHONY: help book test setup execute site lint unit nbval browser benchmark refresh serve clean
@@ -54,7 +55,7 @@ site: execute ## Run what changed and build the site
 	@$(MAKE) --no-print-directory _build/html/.built
 
 # Always a complete Sphinx run: an incremental one forgets the warnings of the pages that it does not read again.
-_build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml tools/build_site.py tools/exercise_numbers.py node_modules/installed
+_build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml $(SITE_TOOLS) node_modules/installed
 	$(BIN)/python tools/build_site.py
 	@touch $@
 

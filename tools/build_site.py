@@ -1,6 +1,7 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
-The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, MathJax from ``node_modules``.
+The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, their demos, MathJax from
+``node_modules``.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
 
@@ -15,8 +16,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+from demos import place_demos, write_front_end
 
 SOURCE, SITE = Path("_build/source"), Path("_build/html")
+DEMOS = SOURCE / "book/assets/demos"
 DARK = "application/vnd.helpers.dark+json"
 MATHJAX = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 
@@ -35,11 +38,13 @@ def stage() -> None:
         origin, place = Path("node_modules/mathjax/es5", name), SOURCE / "book/assets/mathjax" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if origin.is_dir() else shutil.copy)(origin, place)
+    front = write_front_end(DEMOS)
     (SOURCE / "notebooks").mkdir()
     seconds = {}
     for path in [*sorted(Path("notebooks").glob("*.ipynb")), *sorted(Path("book").glob("*.ipynb"))]:
         notebook = nbformat.read(Path("_build") / path, as_version=4)
         seconds[path.stem] = notebook.metadata.get("execution_seconds", float("nan"))
+        place_demos(notebook, path.stem, DEMOS, front, _save)
         place_figures(notebook, path.stem)
         mark_captions(notebook)
         nbformat.write(notebook, SOURCE / path)

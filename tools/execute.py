@@ -41,7 +41,7 @@ def execute(source: Path, destination: Path) -> None:
         on_cell_executed=report,
         record_timing=False,
         extra_arguments=["--log-level=ERROR"],  # each kernel would warn that it listens on a local port
-        store_widget_state=True,
+        store_widget_state=False,  # demos put what their page needs into their output
     )
     try:
         client.execute()

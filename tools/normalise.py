@@ -1,7 +1,7 @@
 """Write the outputs of executed notebooks back into the committed ones: ``normalise.py notebooks/NAME.ipynb …``.
 
-Takes ``_build/notebooks/NAME.ipynb``, drops what a commit must not hold (widget state, the drawings for dark pages,
-timings), and refuses a run that is not whole.
+Takes ``_build/notebooks/NAME.ipynb``, drops what a commit must not hold (demos but for their sentence, the drawings for
+dark pages, timings), and refuses a run that is not whole.
 """
 
 import sys
@@ -12,6 +12,7 @@ import nbformat
 LIMIT = 1_500_000  # bytes
 DARK = "application/vnd.helpers.dark+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PAGE = "application/vnd.helpers.demo+json"
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
@@ -27,7 +28,7 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
         for output in cell.outputs:
             if output.output_type == "error":
                 found.append(f"cell {number} ended in {output.ename}")
-            for kind in {DARK, WIDGET} & set(output.get("data", {})):
+            for kind in {DARK, WIDGET, PAGE} & set(output.get("data", {})):
                 found.append(f"cell {number} holds an output of type {kind}")
             if output.get("name") == "stderr":
                 found.append(f"cell {number} wrote to stderr: {output.text[:80]!r}")
@@ -44,9 +45,9 @@ def clean(notebook: nbformat.NotebookNode) -> None:
         keep = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict(keep)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             for output in cell.outputs:
-                output.get("data", {}).pop(DARK, None)
+                for kind in (DARK, WIDGET, PAGE):
+                    output.get("data", {}).pop(kind, None)
 
 
 def main(paths: list[str]) -> None:
