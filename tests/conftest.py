@@ -1,7 +1,19 @@
 """Fixtures that several test modules share."""
 
+import functools
+import http.server
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from install_browser import find  # noqa: E402
 
 torch.set_num_threads(1)  # the networks are small: threads that wait for each other took six times as long
 
@@ -28,3 +40,45 @@ def exact_device(device) -> torch.device:
 def same_random_numbers() -> None:
     """Networks that a test makes without a seed are the same in every run."""
     torch.manual_seed(0)
+
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    path = find()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium: under CI the browser tests must run")
+        pytest.skip("no Chromium on this machine: install the package `chromium`")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], str]]:
+    """From a folder with a site to the site's address, below /some/path/."""
+    servers = []
+
+    def start(site: Path) -> str:
+        folder = tmp_path_factory.mktemp("www")
+        (folder / "some").mkdir()
+        (folder / "some" / "path").symlink_to(site, target_is_directory=True)
+        handler = functools.partial(_Quiet, directory=str(folder))
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/some/path/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments) -> None:
+        pass

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import os
 import re
-import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
@@ -24,11 +19,6 @@ PAGES = sorted(
     and path != SITE / "index.html"  # it leads to book/index.html
 )
 CONTENT = [page for page in PAGES if page.startswith(("book/", "notebooks/"))]
-sys.path.insert(0, str(ROOT / "tools"))
-from install_browser import find  # noqa: E402
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 def test_the_site_is_there() -> None:
@@ -39,34 +29,8 @@ def test_the_site_is_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the site, below /some/path/."""
-    folder = tmp_path_factory.mktemp("www")
-    (folder / "some").mkdir()
-    (folder / "some" / "path").symlink_to(SITE, target_is_directory=True)
-    handler = functools.partial(_Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/some/path/"
-    server.shutdown()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find()
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium: under CI the browser tests must run")
-        pytest.skip("no Chromium on this machine: install the package `chromium`")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield launched
-        launched.close()
+def base(serve: Callable[[Path], str]) -> str:
+    return serve(SITE)
 
 
 @pytest.fixture(params=["light", "dark"])
