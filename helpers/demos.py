@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from .activations import TopPatches, maps, top_patches
 from .cam import cam as class_map
 from .cam import gradcam
+from .deconvnet import reconstruct
+from .embedding import features as vectors
+from .filters import first_layer, gabor_fit, orientation
 from .guided import backprop
 from .inputs import Box
-from .layers import fold_batch_norm
+from .layers import RULES, fold_batch_norm, run_to
 from .models import Classifier
 from .occlusion import Occlusion, sensitivity
 from .saliency import gradient, smoothgrad
 from .scoring import localisation, rank_correlation
 from .shortcut import TAG
-from .widget import SIDE, Control, Demo, Frame, Pad, Report, Row, Scene, cutout, heat, photo
+from .transfer import nearest
+from .widget import SIDE, Control, Demo, Frame, Pad, Report, Row, Scene, cutout, heat, photo, sheet
 
 SMALL = 240  # side of a picture that has few pixels itself
+THIRD = 204  # side of three pictures in a row
 
 
 def probabilities(model: Classifier, values: Tensor, classes: list[int], marks: Tensor) -> list[Row]:
@@ -85,6 +92,174 @@ def shortcut(
         )
 
     return Demo(compute, None, size=next(iter(images.values())).shape[-1])
+
+
+def filters(model: Classifier, image: Tensor, explained: Tensor | None = None, *, count: int = 10) -> Demo:
+    """Chapter 2: a filter of the first layer, its spectrum, and its responses over the photograph.
+
+    ``explained``: the share of each filter that its best Gabor explains (`filters.gabor_fit`), where it is known.
+    """
+    weights = first_layer(model).cpu()
+    angle, frequency, colour = orientation(weights)
+    explained = gabor_fit(weights).explained if explained is None else explained
+    cycles = frequency * weights.shape[-1]
+    limits = {"blobs": (0, 0.5), "edges": (0.5, 1.25), "gratings": (1.25, 99)}
+    power = torch.fft.fftshift(torch.fft.fft2(weights, s=(64, 64)).abs().square().sum(1), (1, 2))
+    layer = next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+
+    def compute(picture: Tensor, report: Report) -> Scene:
+        with torch.no_grad():
+            responses = run_to(model, layer, picture[None])[0].cpu()
+        pale, frames = photo(picture, THIRD, pale=True).convert("RGBA"), []
+        for kind, (low, high) in limits.items():
+            members = [i for i in explained.argsort(descending=True).tolist() if low <= cycles[i] < high]
+            for number in range(count):
+                i = members[number * len(members) // count]  # from the best to the least explained
+                drawn = photo(0.5 + 0.5 * weights[i] / weights[i].abs().max(), THIRD, sharp=True)
+                spectrum = heat(power[i], (0, power[i].max().item()), THIRD, over=False)
+                limit = responses[i].abs().flatten().quantile(0.995).item()
+                response = Image.alpha_composite(pale, heat(responses[i], (-limit, limit), THIRD, signed=True))
+                rows = [
+                    Row("cycles across", f"{cycles[i]:.1f}", min(cycles[i].item() / 4, 1)),
+                    Row("colour", f"{colour[i]:.2f}", colour[i].item()),
+                    Row("a Gabor explains", f"{explained[i]:.2f}", explained[i].item()),
+                ]
+                says = f"Filter {i}, one of the {kind}"
+                says += f", varies most at {angle[i].abs():.0f}°." if kind != "blobs" else "."
+                alt = f"Filter {i}, the bright spots of its spectrum, and its responses over the picture, red and blue."
+                frames.append(Frame(sheet([drawn, spectrum, response], 3), rows, says, alt))
+        return Scene(
+            title="a filter, its spectrum, its responses",
+            caption="Left the filter, in the middle its spectrum (frequency 0 in the middle), right its responses: red "
+            "positive, blue negative. Before you move on, say where the next filter will respond.",
+            heading="What the numbers say",
+            controls=[
+                Control("Kind", list(limits), "buttons"),
+                Control("Filter, from the best to the least explained by a Gabor", [str(n + 1) for n in range(count)]),
+            ],
+            frames=frames,
+            start=(1, 0),
+        )
+
+    return Demo(compute, image, size=image.shape[-1])
+
+
+def activations(
+    model: Classifier, image: Tensor, tops: Mapping[str, TopPatches], labels: Tensor, classes: Sequence[str]
+) -> Demo:
+    """Chapter 3: where a channel fires in the photograph, and the nine images of a set that fire it most.
+
+    ``tops`` holds the top patches of each layer, all for the same channels of a set whose images have ``labels``.
+    """
+    side = 264
+
+    def nine(top: TopPatches, row: int) -> Image.Image:
+        tiles = []
+        for patch in top.patches[row]:
+            height, width = patch.shape[1:]
+            square = F.pad(patch, (0, max(height - width, 0), 0, max(width - height, 0)), value=0.5)
+            tiles.append(photo(F.interpolate(square[None], (side // 3 - 4,) * 2, mode="bilinear")[0], side // 3 - 4))
+        return sheet(tiles, 3)
+
+    montages = {layer: [nine(top, row) for row in range(len(top.channels))] for layer, top in tops.items()}
+    channels = next(iter(tops.values())).channels.tolist()
+
+    def compute(picture: Tensor, report: Report) -> Scene:
+        pale, frames = photo(picture, side, pale=True).convert("RGBA"), []
+        for layer, top in tops.items():
+            report(f"Layer {layer} …")
+            found = maps(model, picture, layer).cpu()
+            for row, channel in enumerate(channels):
+                fired, ninth = found[channel].max().item(), max(top.values[row, -1].item(), 1e-6)
+                winners = labels[top.index[row]]
+                favourite = int(winners.mode().values)
+                share = (winners == favourite).float().mean().item()
+                rows = [
+                    Row("strongest here", f"{fired / ninth:.2f}", min(fired / ninth / 2, 1), 0.5),
+                    Row(f"of nine: {classes[favourite]}", f"{share * 9:.0f}", share, 1 / 9),
+                ]
+                overlay = heat(found[channel].relu(), (0, max(fired, 1e-6)), side)
+                montage = montages[layer][row].resize((side, side))
+                drawn = sheet([Image.alpha_composite(pale, overlay), montage.convert("RGBA")], 2)
+                says = (
+                    f"Channel {channel} of {layer}: its largest value in the picture is {fired / ninth:.1f} times that "
+                )
+                says += "of its ninth best crop, which is the line."
+                alt = f"Left where channel {channel} fires in the picture; right its nine top patches."
+                frames.append(Frame(drawn, rows, says, alt))
+        return Scene(
+            title="where a channel fires, and for what",
+            caption="Left: where the channel fires in the picture. Right: the nine patches that fire it most, at "
+            "one size. Guess from the nine what the left will show. At which depth does your guess begin to fail?",
+            heading="Numbers of this channel",
+            controls=[
+                Control("Layer", list(tops), "buttons"),
+                Control("Channel", [str(channel) for channel in channels]),
+            ],
+            frames=frames,
+            start=(1, 0),
+        )
+
+    return Demo(compute, image, size=image.shape[-1])
+
+
+def deconvnet(
+    model: Classifier,
+    images: Tensor,
+    *,
+    names: Sequence[str] = ("relu1", "relu2", "relu3", "relu5"),
+    channels: Sequence[int] = (0, 12, 37, 49),
+) -> Demo:
+    """Chapter 4: the patch of ``images`` (N, 3, H, W) that fires a unit most, and what comes back from it."""
+    side = 264
+
+    def compute(picture: Tensor | None, report: Report) -> Scene:
+        pool, frames = images if picture is None else picture[None], []
+        for layer in names:
+            report(f"Layer {layer} …")
+            top = top_patches(model, layer, pool, 1, channels)
+            for row, channel in enumerate(channels):
+                image, unit = pool[top.index[row, 0]], tuple(top.units[row, 0].tolist())
+                box, fired = top.boxes[row][0], top.values[row, 0].item()
+                patch = photo(F.interpolate(image[None, :, *box.slices], (side, side), mode="bilinear")[0], side)
+                for rule in RULES:
+                    back = reconstruct(model, image, layer, channel, unit, rule=rule)
+                    seen = back[:, *box.slices]
+                    pattern = 0.1 * back / seen.square().mean().sqrt().clamp(min=1e-12)
+                    again = maps(model, (0.5 + pattern).clamp(0, 1), layer)[channel][unit].item() / max(fired, 1e-6)
+                    grey = 0.5 + 0.5 * seen / seen.abs().flatten().quantile(0.995).clamp(min=1e-12)
+                    drawn = photo(F.interpolate(grey[None], (side, side), mode="bilinear")[0], side)
+                    rows = [
+                        Row("fires the unit again", f"{again:.2f}", min(again / 2, 1), 0.5),
+                        Row(
+                            "sees of the picture",
+                            f"{box.bottom - box.top} px",
+                            (box.bottom - box.top) / image.shape[-1],
+                        ),
+                    ]
+                    says = (
+                        f"Channel {channel} of {layer}, {rule}: on grey, the pattern fires the unit {again:.1f} times "
+                    )
+                    says += "as much as the patch did."
+                    alt = (
+                        f"Left a patch of a photograph, right what {rule} sends back from channel {channel} of {layer}."
+                    )
+                    frames.append(Frame(sheet([patch, drawn], 2), rows, says, alt))
+        return Scene(
+            title="back to the pixels, by three rules",
+            caption="Left the patch that fires the unit most, right what comes back from it. Change the rule at the "
+            "ReLU: which two draw alike? Then go deeper: what do you recognise? The line: as much as the patch.",
+            heading="Numbers of this picture",
+            controls=[
+                Control("Layer", list(names), "buttons"),
+                Control("Channel", [str(channel) for channel in channels]),
+                Control("Rule", list(RULES), "buttons"),
+            ],
+            frames=frames,
+            start=(1, 0, 0),
+        )
+
+    return Demo(compute, None, size=images.shape[-1])
 
 
 def occlusion(
@@ -228,7 +403,7 @@ def cam(model: Classifier, image: Tensor, targets: Sequence[int] | None = None, 
     def compute(picture: Tensor, report: Report) -> Scene:
         classes, logits = _choices(model, picture, targets if picture is image else None, absent)
         maps = [class_map(model, picture, target, upsample=False).cpu() for target in classes]
-        scale, pale = max(votes.max().item() for votes in maps), photo(picture, pale=True)
+        scale, pale = max(1e-6, *(votes.max().item() for votes in maps)), photo(picture, pale=True)
         probabilities, frames = logits.softmax(0), []
         for (target, votes), part, colours in product(zip(classes, maps), ("for", "both"), ("own", "one")):
             name, strongest = model.label(target), votes.max().item()
@@ -318,3 +493,157 @@ def guided(
         )
 
     return Demo(compute, image, size=image.shape[-1])
+
+
+def embedding(
+    model: Classifier,
+    images: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    names: Sequence[str],
+    maps: Mapping[int, Tensor],
+) -> Demo:
+    """Chapter 9: step through the points of a t-SNE map, and compare neighbours in the map with those in the space.
+
+    ``images`` (N, 3, H, W) are the points, ``features`` (N, D) what ``model`` makes of them, ``labels`` index
+    ``names``, and ``maps`` goes from perplexity to positions (N, 2).
+    """
+    side, right, thumb = 420, 200, 18
+    chosen = [(labels == label).nonzero()[0, 0].item() for label in range(len(names))]  # a crop of each photograph
+    space = torch.cdist(features, features)
+    small = [photo(one, thumb) for one in images]
+    spread = {}  # positions on the picture, from 0 to 1
+    for perplexity, positions in maps.items():
+        low, high = positions.amin(0), positions.amax(0)
+        spread[perplexity] = ((positions - (low + high) / 2) / (high - low).max() + 0.5) * (1 - 2 * thumb / side)
+        spread[perplexity] = spread[perplexity] + thumb / side
+    fields = {}
+    for perplexity, places in spread.items():
+        fields[perplexity] = Image.new("RGB", (side + right, side), "white")
+        for tile, (x, y) in zip(small, (places * side).tolist()):
+            fields[perplexity].paste(tile, (round(x - thumb / 2), round(y - thumb / 2)))
+
+    def frame(perplexity: int, shown: Tensor, order: Tensor, rows: list[Row], says: str, point: int | None) -> Frame:
+        """Circles around the ten nearest in the space, and the picture with its four nearest beside the map."""
+        layer = Image.new("RGBA", (side + right, side))
+        draw = ImageDraw.Draw(layer)
+        for index in [*order[:10].tolist(), *([] if point is None else [point])]:
+            x, y = (spread[perplexity][index] * side).tolist()
+            radius, colour = (13, "#d62728") if index == point else (10, "#1f4fd6")
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=3)
+        layer.paste(photo(shown, 160), (side + 20, 16))
+        for place, index in enumerate(order[:4].tolist()):
+            layer.paste(photo(images[index], 78), (side + 20 + 82 * (place % 2), 200 + 82 * (place // 2)))
+        alt = "A map of small crops with circles on it; beside it one crop, and its four nearest in the space."
+        return Frame(layer, rows, says, alt, fields[perplexity])
+
+    def compute(picture: Tensor | None, report: Report) -> Scene:
+        frames, spots, width = [], [], side / (side + right)
+        if picture is not None:
+            distances = torch.cdist(vectors(model, [picture[None]]), features)[0]
+            order = distances.argsort()
+            said = ", ".join(dict.fromkeys(names[labels[index]] for index in order[:10].tolist()))
+            rows = [Row("nearest photograph", names[labels[order[0]]])]
+            frames = [
+                frame(p, picture, order, rows, f"The ten nearest to your picture come from {said}.", None) for p in maps
+            ]
+            choices, pad = ["your picture"], None
+        else:
+            for (number, perplexity), (step, point) in product(enumerate(maps), enumerate(chosen)):
+                order = space[point].argsort()
+                order = order[order != point]
+                in_map = torch.cdist(maps[perplexity][point][None], maps[perplexity])[0].argsort()[1:11]
+                kept = torch.isin(in_map, order[:10]).float().mean().item()
+                own = (labels[order[:10]] == labels[point]).float().mean().item()
+                mapped = (labels[in_map] == labels[point]).float().mean().item()
+                name = names[labels[point]]
+                rows = [
+                    Row("neighbours kept", f"{kept:.1f}", kept),
+                    Row("own photograph, space", f"{own:.1f}", own),
+                    Row("own photograph, map", f"{mapped:.1f}", mapped),
+                ]
+                says = (
+                    f"A crop of {name}, perplexity {perplexity}: {10 * kept:.0f} of its ten nearest in the space are "
+                )
+                says += "among its ten nearest in the map."
+                frames.append(frame(perplexity, images[point], order, rows, says, point))
+                x, y = spread[perplexity][point].tolist()
+                spots.append((x * width, y, number, step))
+            choices = list(names)
+            pad = Pad("Point of the map", (0, 1), spots, given=1, hover=True)
+        return Scene(
+            title="neighbours in the map, neighbours in the space",
+            caption="Move over the map, or step through the crops. Red: the crop. Blue: its ten nearest in the "
+            "space of all features, four of which stand on the right. Where are the blue circles far from the red one? "
+            "Change the perplexity.",
+            heading="Of the ten nearest",
+            controls=[
+                Control("Perplexity", [str(perplexity) for perplexity in maps], "buttons"),
+                Control("Crop", choices),
+            ],
+            frames=frames,
+            start=(len(maps) // 2, 0),
+            pad=pad,
+        )
+
+    return Demo(compute, None, size=images.shape[-1])
+
+
+class Pictures(NamedTuple):
+    """Labelled pictures: (N, 3, H, W), (N,), and from a kind of features to (N, D)."""
+
+    images: Tensor
+    labels: Tensor
+    features: Mapping[str, Tensor]
+
+
+def transfer(
+    names: Sequence[str],
+    gallery: Pictures,
+    queries: Pictures,
+    describe: Callable[[Tensor], Mapping[str, Tensor]],
+    kinds: Mapping[str, float],
+) -> Demo:
+    """Chapter 10: choose a query and the kind of features, see its five nearest crops.
+
+    Labels index ``names``; ``describe`` gives the features of other images, and ``kinds`` goes from the kinds to show
+    to their precision@5 over all queries.
+    """
+    side = 100
+
+    def compute(picture: Tensor | None, report: Report) -> Scene:
+        if picture is None:
+            asked, found, tags = queries.images, queries.features, [names[label] for label in queries.labels]
+        else:
+            asked, found, tags = picture[None], describe(picture[None]), ["your picture"]
+        frames = []
+        for number, kind in product(range(len(asked)), kinds):
+            nearest_ones = nearest(found[kind][number][None], gallery.features[kind], 5)
+            index, similarity = nearest_ones.index[0].tolist(), nearest_ones.similarity[0].tolist()
+            right = [picture is None and bool(gallery.labels[i] == queries.labels[number]) for i in index]
+            rows = [
+                Row(
+                    ("✓ " if hit else "✗ ") * (picture is None) + names[gallery.labels[i]],
+                    f"{value:.2f}",
+                    max(value, 0),
+                )
+                for i, value, hit in zip(index, similarity, right)
+            ]
+            rows.append(Row("precision@5, all queries", f"{kinds[kind]:.2f}", kinds[kind], 1 / len(names)))
+            says = (
+                f"By {kind}: {sum(right)} of five are of the query's photograph." if picture is None else f"By {kind}."
+            )
+            tiles = [photo(asked[number], side), *(photo(gallery.images[i], side) for i in index)]
+            alt = f"A query and its five nearest crops by {kind}: {', '.join(names[gallery.labels[i]] for i in index)}."
+            frames.append(Frame(sheet(tiles, 6), rows, says, alt))
+        return Scene(
+            title="show me more like this",
+            caption="Left the query, then its five nearest crops of other places. Guess what each kind of features "
+            "will take for alike. Which mistakes would you make yourself? The line across the lowest bar is chance.",
+            heading="Cosine similarity",
+            controls=[Control("Query", tags), Control("Features", list(kinds), "buttons")],
+            frames=frames,
+            start=(0, len(kinds) - 1),
+        )
+
+    return Demo(compute, None, size=gallery.images.shape[-1])

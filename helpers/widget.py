@@ -269,14 +269,18 @@ def _control(number: int, control: Control, choice: int) -> str:
     return f'<label class="demo-control"><span>{label}</span>{field}</label>'
 
 
-def photo(image: Tensor, side: int = SIDE, *, pale: bool = False) -> Image.Image:
-    """(3, H, W) in [0, 1] as a picture ``side`` pixels wide; ``pale``: nearly grey, to lie under a map."""
+def photo(image: Tensor, side: int = SIDE, *, pale: bool = False, sharp: bool = False) -> Image.Image:
+    """(3, H, W) in [0, 1] as a picture ``side`` pixels wide.
+
+    ``pale``: nearly grey, to lie under a map; ``sharp``: pixels stay squares.
+    """
     pixels = image.detach().cpu().float().clamp(0, 1)
     if pale:
         pixels = 0.75 * pixels.mean(0, keepdim=True) + 0.25 * pixels
     pixels = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
     return Image.fromarray(pixels).resize(
-        (side, round(side * pixels.shape[0] / pixels.shape[1])), Image.Resampling.BICUBIC
+        (side, round(side * pixels.shape[0] / pixels.shape[1])),
+        Image.Resampling.NEAREST if sharp else Image.Resampling.BICUBIC,
     )
 
 

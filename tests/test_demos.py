@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import torch
 from networks import tiny, unchanged
 from PIL import Image
 
-from helpers import demos, models, photos
+from helpers import activations, demos, embedding, models, photos, shortcut
 from helpers.occlusion import sensitivity
 from helpers.widget import PAGE, Control, Demo, Frame, Pad, Row, Scene, cutout, heat, photo, sheet
 
@@ -306,3 +308,89 @@ def test_the_build_refuses_a_widget_that_would_be_dead(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("slider", outputs=[output])])
     with pytest.raises(SystemExit, match="dead on a page"):
         build_site.place_demos(notebook, "05_x", tmp_path, "", lambda *arguments: "")
+
+
+def lecturenet() -> models.Classifier:
+    return models.load("lecturenet", device="cpu")
+
+
+def of_shortcut() -> tuple[Demo, list]:
+    images, labels = torch.rand(8, 3, 48, 48), torch.arange(2).repeat(4)
+    networks = {name: shortcut.train(images, labels, steps=1, seed=seed) for seed, name in enumerate(("one", "two"))}
+    return demos.shortcut(networks, {"gravel": images[0], "grass": images[1]}), list(networks.values())
+
+
+def of_filters() -> tuple[Demo, list]:
+    model = lecturenet()
+    return demos.filters(model, photos.load("coffee", 64), torch.rand(64), count=3), [model]
+
+
+def of_activations() -> tuple[Demo, list]:
+    model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in photos.names()[:10]])
+    tops = {layer: activations.top_patches(model, layer, images, channels=[3, 7]) for layer in ("relu1", "relu5")}
+    return demos.activations(model, images[0], tops, torch.arange(10) % 3, "abc"), [model]
+
+
+def of_deconvnet() -> tuple[Demo, list]:
+    model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in ("chelsea", "coffee")])
+    return demos.deconvnet(model, images, names=("relu1", "relu3"), channels=(1, 2)), [model]
+
+
+def of_saliency() -> tuple[Demo, list]:
+    model = lecturenet()
+    return demos.saliency(model, photos.load("coffee", 64)), [model]
+
+
+def of_cam() -> tuple[Demo, list]:
+    model = lecturenet()
+    return demos.cam(model, photos.load("coffee", 64), absent=model.categories[5]), [model]
+
+
+def of_guided() -> tuple[Demo, list]:
+    model, grid = lecturenet(), photos.grid(["chelsea", "coffee", "camera", "rocket"], size=48)
+    return demos.guided(model, grid.image, [0, 1, 2, 3], grid.boxes, absent=model.categories[5]), [model]
+
+
+def of_embedding() -> tuple[Demo, list]:
+    model, images, labels = lecturenet(), torch.rand(24, 3, 64, 64), torch.arange(3).repeat(8)
+    maps = {perplexity: torch.rand(24, 2) for perplexity in (2, 5)}
+    return demos.embedding(model, images, embedding.features(model, images), labels, "abc", maps), [model]
+
+
+def of_transfer() -> tuple[Demo, list]:
+    def describe(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixels": images.flatten(1), "colour": images.mean((2, 3))}
+
+    parts = [torch.rand(count, 3, 32, 32) for count in (12, 4)]
+    gallery, queries = (demos.Pictures(part, torch.arange(len(part)) % 3, describe(part)) for part in parts)
+    return demos.transfer("abc", gallery, queries, describe, {"pixels": 0.4, "colour": 0.5}), []
+
+
+MADE = [of_shortcut, of_filters, of_activations, of_deconvnet, of_saliency, of_cam, of_guided, of_embedding]
+MADE += [of_transfer]
+
+
+@pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__[3:])
+def test_every_demo_changes_with_each_control_and_takes_another_picture(make: Callable) -> None:
+    demo, networks = make()
+    sent, sizes = demo.scene, [len(names) for names in demo.scene["controls"]]
+    shown = {choice: sent["frames"][place] for place, choice in enumerate(product(*map(range, sizes)))}
+    for control, size in enumerate(sizes):
+        for choice in shown:
+            if choice[control] + 1 < size:
+                after = shown[(*choice[:control], choice[control] + 1, *choice[control + 1 :])]
+                before = shown[choice]
+                changed = [before[part] != after[part] for part in ("rows", "says", "picture")]
+                changed[2] = changed[2] and sent["pictures"][before["picture"]] != sent["pictures"][after["picture"]]
+                if any(changed):
+                    break
+        else:
+            pytest.fail(f"control {control} changes nothing")
+    for frame_ in sent["frames"]:
+        assert frame_["says"].endswith(".") and len(frame_["alt"].split()) >= 3
+        assert all("nan" not in text for _, text, _ in frame_["rows"])
+    with contextlib.ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(unchanged(network))
+        send(demo, name="cat.png", data=file_of(photos.load("chelsea", 64)))
+    assert demo.status == "Done: the demo shows your picture." and demo.scene["pictures"] != sent["pictures"]
