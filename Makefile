@@ -64,7 +64,7 @@ lint: .venv/installed ## Check format and style of the code
 	$(BIN)/ruff check .
 
 unit: .venv/installed ## Test the package
-	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore tests/test_site.py
+	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore-glob "tests/test_site*.py"
 
 nbval: .venv/installed ## Run every notebook, compare its numbers, keep the run for the site
 	$(ONE) $(RUN) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.keep_run \
@@ -72,7 +72,7 @@ nbval: .venv/installed ## Run every notebook, compare its numbers, keep the run 
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/install_browser.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site*.py
 
 benchmark: .venv/installed ## Time our methods beside other libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
