@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.manifold import TSNE
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -118,6 +117,8 @@ def tsne(features: Tensor, perplexity: float = 30, seed: int = 0) -> Tensor:
             f"perplexity must be above 0 and below the number of points, {len(features)}; got {perplexity!r}."
         )
     start = pca(features, min(50, *features.shape)).points.float().numpy()
+    from sklearn.manifold import TSNE  # a second that the other chapters need not wait
+
     points = TSNE(perplexity=perplexity, random_state=seed, init="pca", learning_rate="auto").fit_transform(start)
     return torch.from_numpy(points)
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -72,6 +69,10 @@ def linear_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, s
     (x, y), (x_test, y_test) = ((as_features(x), _labels(y, x)) for x, y in (train, test))
     if len(y.unique()) < 2:
         raise ValueError("the training set has a single class: there is nothing to tell apart.")
+    from sklearn.linear_model import LogisticRegression  # here, as most chapters do without
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
     return float(probe.fit(x.numpy(), y.numpy()).score(x_test.numpy(), y_test.numpy()))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from networks import images, tiny, unchanged
+from sklearn import manifold
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -262,13 +263,13 @@ def test_perplexity_is_the_number_of_neighbours_that_count():
 def test_tsne_sees_fifty_components_only(monkeypatch):
     shapes, given = [], []
 
-    class Spy(embedding.TSNE):
+    class Spy(manifold.TSNE):
         def fit_transform(self, data):
             shapes.append(data.shape)
             given.append(torch.from_numpy(data))
             return super().fit_transform(data)
 
-    monkeypatch.setattr(embedding, "TSNE", Spy)
+    monkeypatch.setattr(manifold, "TSNE", Spy)
     data = torch.randn(80, 200)
     embedding.tsne(data, perplexity=5)
     embedding.tsne(torch.randn(30, 200), perplexity=5)
