@@ -102,6 +102,13 @@ def _save(mime: str, data: str, chapter: str) -> str:
     return f"../_static/figures/{name}"
 
 
+def mend(page: str) -> str:
+    """Take back what the theme tells screen readers wrongly."""
+    page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')  # it holds no items
+    # The button shows the key as well; its name must begin with what is seen.
+    return re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)
+
+
 def main() -> None:
     stage()
     work = Path("_build/jupyter-book")
@@ -114,6 +121,8 @@ def main() -> None:
     result = subprocess.run([*map(str, command), *options], env=environment, stdout=subprocess.PIPE, text=True)
     if result.returncode:
         sys.exit(f"{result.stdout}\nThe site was not built: see the warnings above.")
+    for page in (work / "_build/html").rglob("*.html"):
+        page.write_text(mend(page.read_text(encoding="utf-8")), encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.move(work / "_build/html", SITE)
     size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
