@@ -153,6 +153,37 @@ def test_search_finds_a_word(browser: Browser, base: str) -> None:
     page.close()
 
 
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
+
+
+def _barriers(page: Page) -> list[str]:
+    """What axe-core finds that is serious or critical, but in the thousands of elements that MathJax makes."""
+    page.add_script_tag(path=AXE)
+    return page.evaluate(
+        """async () => (await axe.run({exclude: ['mjx-container']}, {resultTypes: ['violations']})).violations
+            .filter(({impact}) => ['serious', 'critical'].includes(impact))
+            .map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 200)}`)"""
+    )
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_serious_keeps_a_reader_out(browser: Browser, base: str, path: str) -> None:
+    page = browser.new_page()
+    page.goto(base + path, wait_until="networkidle")
+    for theme in ("light", "dark"):
+        page.evaluate("theme => (document.documentElement.dataset.theme = theme)", theme)
+        assert _barriers(page) == [], theme
+    page.close()
+
+
+def test_a_barrier_is_noticed(browser: Browser, base: str) -> None:
+    page = browser.new_page()
+    page.goto(base + CONTENT[0])
+    page.evaluate("document.querySelector('.bd-article').insertAdjacentHTML('beforeend', '<button></button>')")
+    assert any("button-name" in barrier for barrier in _barriers(page))
+    page.close()
+
+
 def _anchors(text: str) -> set[str]:
     return set(re.findall(r'\sid="([^"]+)"', text))
 

@@ -233,6 +233,7 @@ def play(browser: Browser, base: str, name: str, way: Callable[[Player], None], 
     faults: list[str] = []
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(5000)
+    page.set_default_navigation_timeout(30_000)
     page.on("console", lambda message: message.type == "error" and faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url[:100]}"))

@@ -105,8 +105,9 @@ def _save(mime: str, data: str, chapter: str) -> str:
 def mend(page: str) -> str:
     """Take back what the theme tells screen readers wrongly."""
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')  # it holds no items
-    # The button shows the key as well; its name must begin with what is seen.
-    return re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)
+    page = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)  # it has a text
+    page = re.sub(r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1", page)  # it would be a second name
+    return page.replace('<summary aria-label="Toggle hidden content">', "<summary>")  # its text says more
 
 
 def main() -> None:
