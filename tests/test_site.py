@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -212,3 +213,57 @@ def test_nothing_of_other_hosts_is_loaded() -> None:
     )
     for path in PAGES:
         assert pattern.findall((SITE / path).read_text(encoding="utf-8")) == [], path
+
+
+WATCH = """
+window.shift = 0; window.largest = 0;
+const watch = (type, see) =>
+    new PerformanceObserver(list => list.getEntries().forEach(see)).observe({type, buffered: true});
+watch('layout-shift', entry => window.shift += entry.hadRecentInput ? 0 : entry.value);
+watch('largest-contentful-paint', entry => window.largest = entry.startTime);
+"""
+
+
+def _visit(browser: Browser, address: str, width: int, before: str = "") -> tuple[float, float, float]:
+    """Read a page to its end: seconds to the largest paint, cumulative layout shift, MB as servers send them."""
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.add_init_script(WATCH + before)
+    answers = []
+    page.on("response", lambda answer: answers.append(answer))
+    page.goto(address, wait_until="networkidle")
+    page.wait_for_function("window.largest > 0")
+    seconds = page.evaluate("window.largest") / 1000
+    for top in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
+        page.evaluate("top => scrollTo(0, top)", top)
+        page.wait_for_timeout(40)
+    page.wait_for_load_state("networkidle")
+    shift, size = page.evaluate("window.shift"), 0
+    for answer in answers:
+        body = b"" if answer.url.startswith(("data:", "blob:")) else answer.body()
+        text = urlsplit(answer.url).path.endswith((".html", ".js", ".css", ".svg"))
+        size += len(gzip.compress(body, 6) if text else body)  # http.server does not, the servers of pages do
+    page.close()
+    return seconds, shift, size / 1e6
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("path", CONTENT)
+def test_page_is_quick_steady_and_light(browser: Browser, base: str, path: str, width: int) -> None:
+    visits = []
+    for _ in range(5):  # other work on the machine can disturb a visit
+        seconds, shift, size = _visit(browser, base + path, width)
+        assert size <= 3.5
+        if seconds <= 1.5 and shift <= 0.05:
+            return
+        visits.append(f"largest paint after {seconds:.1f} s, layout shift {shift:.2f}")
+    pytest.fail("; ".join(visits))
+
+
+def test_a_late_paint_a_shift_and_weight_are_noticed(browser: Browser, base: str) -> None:
+    late = """addEventListener('load', () => setTimeout(() => document.querySelector('.bd-article').insertAdjacentHTML(
+        'afterbegin', `<p style="font-size: 40px">${'late '.repeat(200)}</p>`), 300));"""
+    address = base + "book/setup.html"
+    (quick, steady, light), (slow, shifted, _) = _visit(browser, address, 1280), _visit(browser, address, 1280, late)
+    assert quick < slow and steady < 0.05 < shifted
+    heavy = _visit(browser, address, 1280, f"fetch('{base}_static/mathjax/tex-mml-chtml.js')")[2]
+    assert 0.2 < heavy - light < 1

@@ -228,11 +228,13 @@ def with_keyboard(player: Player) -> None:
         player.holds()
 
 
-def play(browser: Browser, base: str, name: str, way: Callable[[Player], None], scene: dict) -> list[str]:
+def play(
+    browser: Browser, base: str, name: str, way: Callable[[Player], None], scene: dict, patience: int = 20_000
+) -> list[str]:
     """Use a demo and hold all that it shows against ``scene``; return the pictures that were seen, in their order."""
     faults: list[str] = []
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(5000)
+    page.set_default_timeout(patience)
     page.set_default_navigation_timeout(30_000)
     page.on("console", lambda message: message.type == "error" and faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -418,4 +420,4 @@ def test_a_broken_site_is_noticed(
     shutil.copytree(SITE, tmp_path / "site", copy_function=os.link)
     FAULTS[fault](tmp_path / "site", DEMOS[0], seen)
     with pytest.raises((AssertionError, Error)):
-        play(browser, serve(tmp_path / "site"), DEMOS[0], way, scene_of(DEMOS[0]))
+        play(browser, serve(tmp_path / "site"), DEMOS[0], way, scene_of(DEMOS[0]), patience=5_000)

@@ -103,7 +103,12 @@ def _save(mime: str, data: str, chapter: str) -> str:
 
 
 def mend(page: str) -> str:
-    """Take back what the theme tells screen readers wrongly."""
+    """Take back what the theme tells screen readers wrongly, and what makes its pages slow and restless."""
+    # Its font draws the icons; this would draw them again, with 1.5 MB.
+    page = re.sub(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', "", page)
+    # Light or dark, which its last script would decide: the whole page would move then.
+    system = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
+    page = page.replace('localStorage.getItem("theme") || "auto"', f'localStorage.getItem("theme") || {system}')
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')  # it holds no items
     page = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)  # it has a text
     page = re.sub(r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1", page)  # it would be a second name
