@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from skimage.data import lfw_subset
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
@@ -78,6 +77,8 @@ def faces(split: str) -> Images:
     Grey, repeated to three channels. The faces are a subset of Labeled Faces in the Wild (Huang et al. 2007).
     """
     _check_split(split)
+    from skimage.data import lfw_subset
+
     patches = torch.from_numpy(lfw_subset()).float()  # (200, 25, 25): 100 faces, then 100 without
     labels = (torch.arange(len(patches)) >= 100).long()
     part = slice(int(split == "test"), None, 2)

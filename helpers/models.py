@@ -211,7 +211,7 @@ def load(
     except (RuntimeError, AttributeError, TypeError) as error:  # other names, other shapes, other things than tensors
         raise ValueError(f"the weights in {path} do not fit {name}: {error}") from error
     classifier = Classifier(network, name=name, categories=categories, mean=mean, std=std, input_size=size)
-    return classifier.eval().to(device or runtime.device())
+    return _ready(classifier, device)
 
 
 def _lecturenet(path: Path, digest: str | None, device: str | torch.device | None) -> Classifier:
@@ -230,7 +230,12 @@ def _lecturenet(path: Path, digest: str | None, device: str | torch.device | Non
         raise ValueError(f"the weights in {path} do not fit lecturenet: {error}") from error
     network.register_buffer("start", start, persistent=False)
     classifier = Classifier(network, name="lecturenet", categories=categories)
-    return classifier.eval().to(device or runtime.device())
+    return _ready(classifier, device)
+
+
+def _ready(classifier: Classifier, device: str | torch.device | None) -> Classifier:
+    """In evaluation mode and in place; its weights in the order of memory that makes convolutions fastest."""
+    return classifier.eval().to(device or runtime.device()).to(memory_format=torch.channels_last)
 
 
 def _check(path: Path, digest: str | None) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage, stats
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
@@ -48,6 +47,8 @@ def threshold_box(heatmap: Tensor, level: float = 0.15) -> Box:
         raise ValueError("the map has no positive value, hence no region.")
     if not 0 < level <= 1:
         raise ValueError(f"level must be in (0, 1], got {level!r}.")
+    from scipy import ndimage  # here and below: a second of importing that many chapters do without
+
     regions, _ = ndimage.label((heatmap >= level * heatmap.max()).numpy())
     largest = 1 + int(np.bincount(regions.ravel())[1:].argmax())
     rows, cols = ndimage.find_objects(regions)[largest - 1]
@@ -69,6 +70,8 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
         raise ValueError(f"the maps must have the same size, got {tuple(a.shape)} and {tuple(b.shape)}.")
     if a.min() == a.max() or b.min() == b.max():
         return float("nan")
+    from scipy import stats
+
     return float(stats.spearmanr(a.flatten(), b.flatten()).statistic)
 
 
