@@ -17,10 +17,10 @@ from .cam import cam as class_map
 from .cam import gradcam
 from .deconvnet import reconstruct
 from .embedding import features as vectors
-from .filters import first_layer, gabor_fit, orientation
+from .filters import GaborFit, first_layer, gabor_fit, orientation
 from .guided import backprop
 from .inputs import Box
-from .layers import RULES, fold_batch_norm, run_to
+from .layers import RULES, fold_batch_norm, receptive_field
 from .models import Classifier
 from .occlusion import Occlusion, sensitivity
 from .saliency import gradient, smoothgrad
@@ -30,7 +30,6 @@ from .transfer import nearest
 from .widget import SIDE, Control, Demo, Frame, Pad, Report, Row, Scene, cutout, heat, photo, sheet
 
 SMALL = 240  # side of a picture that has few pixels itself
-THIRD = 204  # side of three pictures in a row
 
 
 def probabilities(model: Classifier, values: Tensor, classes: list[int], marks: Tensor) -> list[Row]:
@@ -94,106 +93,184 @@ def shortcut(
     return Demo(compute, None, size=next(iter(images.values())).shape[-1])
 
 
-def filters(model: Classifier, image: Tensor, explained: Tensor | None = None, *, count: int = 10) -> Demo:
-    """Chapter 2: a filter of the first layer, its spectrum, and its responses over the photograph.
+def filters(model: Classifier, images: Mapping[str, Tensor], fit: GaborFit | None = None, *, count: int = 8) -> Demo:
+    """Chapter 2: a filter of the first layer, its spectrum, its Gabor, and its responses over a photograph.
 
-    ``explained``: the share of each filter that its best Gabor explains (`filters.gabor_fit`), where it is known.
+    ``images``, (3, H, H) each, by the names to show; ``fit`` is that of `filters.gabor_fit`, where it is there
+    already. At most ``count`` filters of each kind are shown.
     """
     weights = first_layer(model).cpu()
     angle, frequency, colour = orientation(weights)
-    explained = gabor_fit(weights).explained if explained is None else explained
-    cycles = frequency * weights.shape[-1]
-    limits = {"blobs": (0, 0.5), "edges": (0.5, 1.25), "gratings": (1.25, 99)}
-    power = torch.fft.fftshift(torch.fft.fft2(weights, s=(64, 64)).abs().square().sum(1), (1, 2))
-    layer = next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    fit = fit or gabor_fit(weights)
+    cycles, power = frequency * weights.shape[-1], torch.fft.fft2(weights, s=(64, 64)).abs().square().sum(1)
+    limits = {"blob": 0.5, "edge": 1.25, "grating": 99.0}
+    kinds = [next(kind for kind, high in limits.items() if value < high) for value in cycles]
+    order = []
+    for kind in limits:  # in each the grey ones first, by direction
+        members = sorted(
+            (i for i in range(len(weights)) if kinds[i] == kind), key=lambda i: (colour[i] > 0.3, angle[i])
+        )
+        few = min(count, len(members))
+        order += [members[number * len(members) // few] for number in range(few)]
+    conv = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    columns, tile, gap, side, quarter = 4, 47, 4, 302, 120
+    left = columns * (tile + gap) - gap + 10
+    rows_up = -(-len(order) // columns)
+    top = max(side, rows_up * (tile + gap) - gap) + 10
 
-    def compute(picture: Tensor, report: Report) -> Scene:
-        with torch.no_grad():
-            responses = run_to(model, layer, picture[None])[0].cpu()
-        pale, frames = photo(picture, THIRD, pale=True).convert("RGBA"), []
-        for kind, (low, high) in limits.items():
-            members = [i for i in explained.argsort(descending=True).tolist() if low <= cycles[i] < high]
-            for number in range(count):
-                i = members[number * len(members) // count]  # from the best to the least explained
-                drawn = photo(0.5 + 0.5 * weights[i] / weights[i].abs().max(), THIRD, sharp=True)
-                spectrum = heat(power[i], (0, power[i].max().item()), THIRD, over=False)
-                limit = responses[i].abs().flatten().quantile(0.995).item()
-                response = Image.alpha_composite(pale, heat(responses[i], (-limit, limit), THIRD, signed=True))
+    def grey(values: Tensor, size: int) -> Image.Image:
+        return photo(0.5 + 0.5 * values / values.abs().max().clamp(min=1e-12), size, sharp=True)
+
+    corners = [(number % columns * (tile + gap), number // columns * (tile + gap)) for number in range(len(order))]
+    spots = [((x + tile / 2) / (left + side), (y + tile / 2) / (top + quarter)) for x, y in corners]
+
+    under = Image.new("RGBA", (left + side, top + quarter))
+    for i, corner in zip(order, corners):
+        under.paste(grey(weights[i], tile), corner)
+
+    def compute(picture: Tensor | None, report: Report) -> Scene:
+        frames, shown = [], images if picture is None else {"your picture": picture}
+        for name, image in shown.items():
+            pale = photo(image, side, pale=True).convert("RGBA")
+            ready = (image.to(model.mean.device) - model.mean[0]) / model.std[0]  # as the network sees it
+            with torch.no_grad():
+                responses = conv(ready[None])[0].cpu()
+            patches = F.unfold(ready[None], conv.kernel_size, padding=conv.padding, stride=conv.stride)[0].T.cpu()
+            cosines = F.normalize(weights.flatten(1), dim=1) @ F.normalize(patches, dim=1).T  # (filters, places)
+            inside = F.unfold(torch.ones_like(ready[None, :1]), conv.kernel_size, 1, conv.padding, conv.stride)[0]
+            cosines = cosines.masked_fill((inside.amin(0) == 0).cpu(), -1)  # no patch reaches over the border
+            for i, (x, y) in zip(order, corners):
+                best = int(cosines[i].argmax())
+                row, col = divmod(best, responses.shape[2])
+                limit = responses[i].abs().flatten().quantile(0.98).item()
+                layer = Image.new("RGBA", under.size)
+                answer = Image.alpha_composite(pale, heat(responses[i], (-limit, limit), side, signed=True))
+                layer.paste(answer, (left, 0))
+                spectrum = heat(torch.fft.fftshift(power[i]), (0, power[i].max().item()), quarter, over=False)
+                below = [grey(weights[i], quarter), spectrum, grey(fit.fitted[i], quarter)]
+                below.append(grey(patches[best].view_as(weights[i]), quarter))
+                for number, tile_below in enumerate(below):
+                    layer.paste(tile_below, (number * (quarter + 10), top))
+                draw, scale = ImageDraw.Draw(layer), side / responses.shape[1]
+                middle = (left + (col + 0.5) * scale, (row + 0.5) * scale)
+                for inset, ink in enumerate(("black", "white")):
+                    draw.rectangle(
+                        (x - 2 + inset, y - 2 + inset, x + tile + 1 - inset, y + tile + 1 - inset), None, ink
+                    )
+                    draw.circle(middle, 10 - inset, outline=ink)
                 rows = [
-                    Row("cycles across", f"{cycles[i]:.1f}", min(cycles[i].item() / 4, 1)),
+                    Row("cycles across the filter", f"{cycles[i]:.1f}", min(cycles[i].item() / 4, 1)),
                     Row("colour", f"{colour[i]:.2f}", colour[i].item()),
-                    Row("a Gabor explains", f"{explained[i]:.2f}", explained[i].item()),
+                    Row("its Gabor explains", f"{fit.explained[i]:.2f}", fit.explained[i].item()),
+                    Row("cosine of the best patch", f"{cosines[i, best]:.2f}", max(cosines[i, best].item(), 0)),
                 ]
-                says = f"Filter {i}, one of the {kind}"
-                says += f", varies most at {angle[i].abs():.0f}°." if kind != "blobs" else "."
-                alt = f"Filter {i}, the bright spots of its spectrum, and its responses over the picture, red and blue."
-                frames.append(Frame(sheet([drawn, spectrum, response], 3), rows, says, alt))
+                turned = "" if kinds[i] == "blob" else f" that varies most at {angle[i].abs():.0f}°"
+                says = f"Filter {i}, {name}: sorted as {'an' if kinds[i] == 'edge' else 'a'} {kinds[i]}{turned}."
+                alt = f"Filter {i} in a gallery, and its responses over {name}; below them the filter, its "
+                alt += "spectrum, its Gabor and the most similar patch of the photograph."
+                frames.append(Frame(layer, rows, says, alt, under))
         return Scene(
-            title="a filter, its spectrum, its responses",
-            caption="Left the filter, in the middle its spectrum (frequency 0 in the middle), right its responses: red "
-            "positive, blue negative. Before you move on, say where the next filter will respond.",
-            heading="What the numbers say",
+            title="a filter and what it answers to",
+            caption="Choose a filter in the gallery (or with the arrow keys). Beside it its responses: red positive, "
+            "blue negative. Below: the filter, its spectrum with frequency 0 in the middle, its Gabor, and the patch "
+            "of the photograph with the highest cosine, from the place with the ring.",
+            heading="Numbers of this filter",
             controls=[
-                Control("Kind", list(limits), "buttons"),
-                Control("Filter, from the best to the least explained by a Gabor", [str(n + 1) for n in range(count)]),
+                Control("Photograph", list(shown), "buttons"),
+                Control("Filter, sorted by kind, grey ones first", [str(i) for i in order]),
             ],
             frames=frames,
-            start=(1, 0),
+            start=(0, next((n for n, i in enumerate(order) if kinds[i] == "edge"), 0)),
+            pad=Pad(
+                "Filter of the gallery",
+                (0, 1),
+                [(x, y, n, step) for n in range(len(shown)) for step, (x, y) in enumerate(spots)],
+                given=1,
+            ),
         )
 
-    return Demo(compute, image, size=image.shape[-1])
+    return Demo(compute, None, size=next(iter(images.values())).shape[-1])
 
 
 def activations(
-    model: Classifier, image: Tensor, tops: Mapping[str, TopPatches], labels: Tensor, classes: Sequence[str]
+    model: Classifier,
+    image: Tensor,
+    tops: Mapping[str, TopPatches],
+    images: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    *,
+    channels: Sequence[int],
+    control: Mapping[str, float],
 ) -> Demo:
     """Chapter 3: where a channel fires in the photograph, and the nine images of a set that fire it most.
 
-    ``tops`` holds the top patches of each layer, all for the same channels of a set whose images have ``labels``.
+    ``tops`` holds the top patches of each layer over ``images``, whose ``labels`` index ``classes``, for ``channels``
+    or for all; ``control`` the mean selectivity of an untrained network's channels in each layer.
     """
-    side = 264
+    side, tile, depths = 276, 88, list(tops)
+    contrast = images.std((1, 2, 3)).argsort().argsort() / (len(images) - 1)  # rank: 0 the least, 1 the most
 
-    def nine(top: TopPatches, row: int) -> Image.Image:
-        tiles = []
-        for patch in top.patches[row]:
-            height, width = patch.shape[1:]
-            square = F.pad(patch, (0, max(height - width, 0), 0, max(width - height, 0)), value=0.5)
-            tiles.append(photo(F.interpolate(square[None], (side // 3 - 4,) * 2, mode="bilinear")[0], side // 3 - 4))
-        return sheet(tiles, 3)
+    def patch(seen: Tensor, box: Box, unit: tuple[int, int], top: TopPatches) -> Image.Image:
+        """A tile as large as the field, or as the image; grey where the image or the field ends."""
+        field, only = top.fields[tuple(seen.shape[-2:])], torch.full_like(seen, 0.5)
+        only[:, *box.slices] = seen[:, *box.slices]
+        size = min(field.size[0], seen.shape[-1])
+        corner = [t + j * u for t, j, u in zip(field.start, field.stride, unit)] if size == field.size[0] else (0, 0)
+        row, col = (size + number for number in corner)
+        only = F.pad(only, [size] * 4, value=0.5)[:, row : row + size, col : col + size]
+        return photo(only, tile)
 
-    montages = {layer: [nine(top, row) for row in range(len(top.channels))] for layer, top in tops.items()}
-    channels = next(iter(tops.values())).channels.tolist()
+    montages, numbers = {}, {}
+    for layer, top in tops.items():
+        for channel in channels:
+            place = top.channels.tolist().index(channel)
+            winners = list(zip(top.index[place].tolist(), top.boxes[place], top.units[place].tolist()))
+            montages[layer, channel] = sheet([patch(top.images[i], box, unit, top) for i, box, unit in winners], 3)
+            found = labels[top.index[place]]
+            favourite = int(found.mode().values)
+            numbers[layer, channel] = (
+                classes[favourite],
+                int((found == favourite).sum()),
+                contrast[top.index[place]].mean().item(),
+                max(top.values[place, -1].item(), 1e-6),
+            )
 
     def compute(picture: Tensor, report: Report) -> Scene:
         pale, frames = photo(picture, side, pale=True).convert("RGBA"), []
-        for layer, top in tops.items():
+        for layer in depths:
             report(f"Layer {layer} …")
-            found = maps(model, picture, layer).cpu()
-            for row, channel in enumerate(channels):
-                fired, ninth = found[channel].max().item(), max(top.values[row, -1].item(), 1e-6)
-                winners = labels[top.index[row]]
-                favourite = int(winners.mode().values)
-                share = (winners == favourite).float().mean().item()
-                rows = [
-                    Row("strongest here", f"{fired / ninth:.2f}", min(fired / ninth / 2, 1), 0.5),
-                    Row(f"of nine: {classes[favourite]}", f"{share * 9:.0f}", share, 1 / 9),
-                ]
-                overlay = heat(found[channel].relu(), (0, max(fired, 1e-6)), side)
-                montage = montages[layer][row].resize((side, side))
-                drawn = sheet([Image.alpha_composite(pale, overlay), montage.convert("RGBA")], 2)
-                says = (
-                    f"Channel {channel} of {layer}: its largest value in the picture is {fired / ninth:.1f} times that "
+            found, field = maps(model, picture, layer).cpu(), receptive_field(model, layer, tuple(picture.shape[-2:]))
+            for channel in channels:
+                name, count, rank, ninth = numbers[layer, channel]
+                fired, (row, col) = found[channel].max().item(), divmod(int(found[channel].argmax()), found.shape[2])
+                box = field.box(row, col)
+                drawn = Image.alpha_composite(pale, heat(found[channel].relu(), (0, max(fired, 1e-6)), side))
+                draw = ImageDraw.Draw(drawn)
+                left, upper, right, lower = (
+                    value * side / picture.shape[-1] for value in (box.left, box.top, box.right, box.bottom)
                 )
-                says += "of its ninth best crop, which is the line."
-                alt = f"Left where channel {channel} fires in the picture; right its nine top patches."
-                frames.append(Frame(drawn, rows, says, alt))
+                for inset, ink in enumerate(("black", "white")):
+                    draw.rectangle((left + inset, upper + inset, right - 1 - inset, lower - 1 - inset), None, ink)
+                share = count / tops[layer].index.shape[1]
+                rows = [
+                    Row("strongest in the picture", f"{fired / ninth:.1f}", min(fired / ninth / 2, 1), 0.5),
+                    Row(f"of nine from {name}", str(count), share, control[layer]),
+                    Row("contrast of the nine", f"{rank:.2f}", rank, 0.5),
+                ]
+                says = f"Channel {channel} of {layer}: {count} of its nine best crops come from {name}. In the picture "
+                says += f"it reaches {fired / ninth:.1f} times what the ninth of them does."
+                alt = f"Left where channel {channel} of {layer} fires, the field of its strongest unit framed; right "
+                alt += f"its nine top patches, {count} from {name}."
+                frames.append(Frame(sheet([drawn, montages[layer, channel]], 2), rows, says, alt))
         return Scene(
             title="where a channel fires, and for what",
-            caption="Left: where the channel fires in the picture. Right: the nine patches that fire it most, at "
-            "one size. Guess from the nine what the left will show. At which depth does your guess begin to fail?",
+            caption="Left: where the channel fires, with a frame around what its strongest unit sees. Right: its nine "
+            "best patches, at one size. The lines: as strong as the ninth patch; the untrained network's mean in this "
+            "layer; crops of average contrast (0 the least contrast of all crops, 1 the most).",
             heading="Numbers of this channel",
             controls=[
-                Control("Layer", list(tops), "buttons"),
+                Control("Layer", depths, "buttons"),
                 Control("Channel", [str(channel) for channel in channels]),
             ],
             frames=frames,
@@ -203,60 +280,72 @@ def activations(
     return Demo(compute, image, size=image.shape[-1])
 
 
-def deconvnet(
-    model: Classifier,
-    images: Tensor,
-    *,
-    names: Sequence[str] = ("relu1", "relu2", "relu3", "relu5"),
-    channels: Sequence[int] = (0, 12, 37, 49),
-) -> Demo:
-    """Chapter 4: the patch of ``images`` (N, 3, H, W) that fires a unit most, and what comes back from it."""
-    side = 264
+def deconvnet(model: Classifier, images: Tensor, tops: Mapping[str, TopPatches], channels: Sequence[int]) -> Demo:
+    """Chapter 4: the patch that fires a unit most, what three rules send back from it, and whether that fires it again.
+
+    ``tops`` holds the top patches of each layer over ``images`` (N, 3, H, H), for ``channels`` or for all.
+    """
+    side, contrast = 276, 0.1
+
+    def at(layer: str, picture: Tensor | None) -> list[Frame]:
+        frames = []
+        top = tops[layer] if picture is None else top_patches(model, layer, picture[None], 1, channels)
+        places = [top.channels.tolist().index(channel) for channel in channels]
+        chosen = (images if picture is None else picture[None])[top.index[places, 0]]
+        units, fired = top.units[places, 0].tolist(), top.values[places, 0].clamp(min=1e-6)
+        field, boxes = top.fields[tuple(chosen.shape[-2:])], [top.boxes[place][0] for place in places]
+        mask = torch.zeros_like(chosen[:, :1])
+        for one, box in zip(mask, boxes):
+            one[:, *box.slices] = 1
+        area = 3 * mask.sum((1, 2, 3))
+
+        def again(pattern: Tensor) -> list[float]:
+            """How strongly each unit fires for grey plus its pattern, against its photograph."""
+            strength = (pattern.square().sum((1, 2, 3)) / area).sqrt().clamp(min=1e-12)
+            shown = 0.5 + pattern * (contrast / strength)[:, None, None, None]
+            values = maps(model, shown.clamp(0, 1), layer).cpu()
+            return [float(v[c, *u]) / f for v, c, u, f in zip(values, channels, units, fired.tolist())]
+
+        def cut(image: Tensor, unit: Sequence[int], value: float) -> Image.Image:
+            """What the unit sees, at the field's size; ``value`` where the image ends."""
+            size = field.size[0]
+            row, col = (size + t + j * u for t, j, u in zip(field.start, field.stride, unit))
+            return photo(F.pad(image, [size] * 4, value=value)[:, row : row + size, col : col + size], side)
+
+        centred = mask * (chosen - (mask * chosen).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True))
+        plain, index = again(centred), torch.tensor(list(channels))
+        back = {rule: reconstruct(model, chosen, layer, index, rule=rule) for rule in RULES}
+        own = {rule: (again(pattern), again(-pattern)) for rule, pattern in back.items()}
+        for (number, channel), rule in product(enumerate(channels), RULES):
+            pattern = back[rule][number]
+            grey = 0.5 + 0.5 * pattern / pattern[:, *boxes[number].slices].abs().quantile(0.995).clamp(min=1e-12)
+            pictures = [cut(chosen[number], units[number], 0.5), cut(grey, units[number], 0.5)]
+            values = {"what came back": own[rule][0], "its negative": own[rule][1], "the patch": plain}
+            rows = [Row(name, f"{each[number]:.2f}", min(each[number] / 2, 1), 0.5) for name, each in values.items()]
+            says = f"Channel {channel} of {layer}, {rule}: on grey, what came back fires the unit "
+            says += f"{own[rule][0][number]:.1f} times as much as the photograph did."
+            alt = f"Left a piece of a photograph, right what {rule} sends back from channel {channel} of {layer}."
+            frames.append(Frame(sheet(pictures, 2), rows, says, alt))
+        return frames
 
     def compute(picture: Tensor | None, report: Report) -> Scene:
-        pool, frames = images if picture is None else picture[None], []
-        for layer in names:
+        frames = []
+        for layer in tops:
             report(f"Layer {layer} …")
-            top = top_patches(model, layer, pool, 1, channels)
-            for row, channel in enumerate(channels):
-                image, unit = pool[top.index[row, 0]], tuple(top.units[row, 0].tolist())
-                box, fired = top.boxes[row][0], top.values[row, 0].item()
-                patch = photo(F.interpolate(image[None, :, *box.slices], (side, side), mode="bilinear")[0], side)
-                for rule in RULES:
-                    back = reconstruct(model, image, layer, channel, unit, rule=rule)
-                    seen = back[:, *box.slices]
-                    pattern = 0.1 * back / seen.square().mean().sqrt().clamp(min=1e-12)
-                    again = maps(model, (0.5 + pattern).clamp(0, 1), layer)[channel][unit].item() / max(fired, 1e-6)
-                    grey = 0.5 + 0.5 * seen / seen.abs().flatten().quantile(0.995).clamp(min=1e-12)
-                    drawn = photo(F.interpolate(grey[None], (side, side), mode="bilinear")[0], side)
-                    rows = [
-                        Row("fires the unit again", f"{again:.2f}", min(again / 2, 1), 0.5),
-                        Row(
-                            "sees of the picture",
-                            f"{box.bottom - box.top} px",
-                            (box.bottom - box.top) / image.shape[-1],
-                        ),
-                    ]
-                    says = (
-                        f"Channel {channel} of {layer}, {rule}: on grey, the pattern fires the unit {again:.1f} times "
-                    )
-                    says += "as much as the patch did."
-                    alt = (
-                        f"Left a patch of a photograph, right what {rule} sends back from channel {channel} of {layer}."
-                    )
-                    frames.append(Frame(sheet([patch, drawn], 2), rows, says, alt))
+            frames += at(layer, picture)
         return Scene(
             title="back to the pixels, by three rules",
-            caption="Left the patch that fires the unit most, right what comes back from it. Change the rule at the "
-            "ReLU: which two draw alike? Then go deeper: what do you recognise? The line: as much as the patch.",
-            heading="Numbers of this picture",
+            caption="Left the patch that fires the unit most, right what comes back from it. The bars: how strongly "
+            "the unit fires for this pattern, its negative and the patch itself, all on grey and at one low "
+            "contrast. The line: as strongly as for the photograph.",
+            heading="Fires the unit again",
             controls=[
-                Control("Layer", list(names), "buttons"),
+                Control("Layer", list(tops), "buttons"),
                 Control("Channel", [str(channel) for channel in channels]),
                 Control("Rule", list(RULES), "buttons"),
             ],
             frames=frames,
-            start=(1, 0, 0),
+            start=(1, 0, 1),
         )
 
     return Demo(compute, None, size=images.shape[-1])

@@ -322,18 +322,28 @@ def of_shortcut() -> tuple[Demo, list]:
 
 def of_filters() -> tuple[Demo, list]:
     model = lecturenet()
-    return demos.filters(model, photos.load("coffee", 64), torch.rand(64), count=3), [model]
+    return demos.filters(model, {name: photos.load(name, 64) for name in ("coffee", "chelsea")}, count=3), [model]
 
 
 def of_activations() -> tuple[Demo, list]:
     model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in photos.names()[:10]])
     tops = {layer: activations.top_patches(model, layer, images, channels=[3, 7]) for layer in ("relu1", "relu5")}
-    return demos.activations(model, images[0], tops, torch.arange(10) % 3, "abc"), [model]
+    return demos.activations(
+        model,
+        images[0],
+        tops,
+        images,
+        torch.arange(10) % 3,
+        "abc",
+        channels=[3, 7],
+        control={"relu1": 0.3, "relu5": 0.4},
+    ), [model]
 
 
 def of_deconvnet() -> tuple[Demo, list]:
     model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in ("chelsea", "coffee")])
-    return demos.deconvnet(model, images, names=("relu1", "relu3"), channels=(1, 2)), [model]
+    tops = {layer: activations.top_patches(model, layer, images, 1) for layer in ("relu1", "relu3")}
+    return demos.deconvnet(model, images, tops, [1, 2]), [model]
 
 
 def of_saliency() -> tuple[Demo, list]:
