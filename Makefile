@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := $(CHAPTERS) book/scoreboard.ipynb
 EXECUTED := $(NOTEBOOKS:%=_build/%)
-PACKAGE := $(wildcard helpers/*.py helpers/weights/*)
+PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/weights/*)
 # Two workers with two threads each would fight for two cores.
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/execute.py sets them, which says why.
@@ -16,7 +16,7 @@ RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 M
 SITE_TOOLS := $(addprefix tools/,build_site.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
-.PHONY: help book test setup execute site lint unit nbval browser benchmark refresh serve clean
+.PHONY: help book test setup execute site lint unit nbval browser benchmark refresh student serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ benchmark: .venv/installed ## Time our methods beside other libraries
 refresh: execute ## Write the outputs of a fresh run back into notebooks/
 	$(BIN)/python tools/normalise.py $(NOTEBOOKS)
 	@touch $(EXECUTED) # the run is still that of these sources
+
+student: .venv/installed ## Write the student edition into student/
+	$(BIN)/python tools/student.py
 
 serve: site ## Show the site at http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -1,0 +1,108 @@
+"""Checks of the book's exercises: ``check("5.1", drop)`` says whether an answer is right and, if not, what differs.
+
+Every exercise asks for a function. Its checker, in ``chapter01`` to ``chapter10``, calls the function on inputs that it
+draws itself and compares what comes back with the truth, which it finds in another way than the worked solution
+where there is one. No server, no network, no stored answers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from .answers import Answer, Wrong
+
+EXERCISES = 3  # in each of the ten chapters
+
+
+class Exercise(NamedTuple):
+    """One exercise: its label ("5.1"), the name of the function it asks for, the call as a reader sees it."""
+
+    label: str
+    name: str
+    wants: str  # "drop(model, image, target, box): the fall of the probability, a float"
+    checker: Callable[[Answer], None]
+
+
+class Result(NamedTuple):
+    """What a check found."""
+
+    label: str
+    passed: bool
+    message: str
+
+
+_exercises: dict[str, Exercise] = {}
+_passed: dict[str, bool] = {}  # the last result of each exercise that was checked in this session
+
+
+def exercise(label: str, wants: str) -> Callable[[Callable[[Answer], None]], Callable[[Answer], None]]:
+    """Register a function that raises ``Wrong`` as the checker of exercise ``label``.
+
+    ``wants`` is the call that the exercise asks for and what it returns, as in ``Exercise``.
+    """
+
+    def register(checker: Callable[[Answer], None]) -> Callable[[Answer], None]:
+        _exercises[label] = Exercise(label, wants.partition("(")[0], wants, checker)
+        return checker
+
+    return register
+
+
+def find(label: str) -> Exercise:
+    """The exercise with this label, as in "5.1".
+
+    Raises
+    ------
+    LookupError
+        There is none.
+    """
+    known = [f"{chapter}.{number}" for chapter in range(1, 11) for number in range(1, EXERCISES + 1)]
+    if label not in known:
+        near = ", ".join(difflib.get_close_matches(str(label), known, n=3, cutoff=0)) or "1.1 to 10.3"
+        raise LookupError(f"There is no exercise {label!r}; near matches: {near}.")
+    importlib.import_module(f"{__name__}.chapter{int(label.partition('.')[0]):02}")
+    return _exercises[label]
+
+
+def judge(label: str, answer: Any) -> Result:
+    """Whether ``answer``, a function, solves exercise ``label``; if not, what is wrong with it, in a sentence or two.
+
+    No error in the answer gets out of here, and the global random numbers go on as if nothing had happened.
+    """
+    asked = find(label)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            asked.checker(Answer(answer, asked.wants))
+        except Wrong as wrong:
+            return Result(label, False, str(wrong))
+    return Result(label, True, "passed")
+
+
+def check(label: str, answer: Any) -> bool:
+    """Check the answer to an exercise, print what was found, and return whether it passed.
+
+    Parameters
+    ----------
+    label
+        The exercise, as in "5.1".
+    answer
+        The function that the exercise asks for: ``check("5.1", drop)``, without calling it.
+
+    Raises
+    ------
+    LookupError
+        There is no such exercise.
+    """
+    result = judge(label, answer)
+    _passed[label] = result.passed
+    chapter = label.partition(".")[0]
+    done = sum(passed for other, passed in _passed.items() if other.partition(".")[0] == chapter)
+    print(f"{label} passed." if result.passed else f"{label} not yet: {result.message}", end=" ")
+    print(f"Chapter {chapter}: {done} of {EXERCISES}.")
+    return result.passed

@@ -1,0 +1,187 @@
+"""Marks for submitted notebooks, which nobody has to trust.
+
+A submission runs in a process of its own (``submission``), in a temporary folder, with limits on time, memory and the
+size of files, beside a copy of ``helpers`` without the checkers. The checks run here. They call the submission's
+functions through a pipe, and take back numbers and text, nothing else: what it prints, patches or deletes is lost.
+It is no prison, though: the process has the rights of the user who grades, and could read any file or use the network.
+Grade strangers in a container.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from . import EXERCISES, Exercise, Result, find, judge
+from .answers import Wrong
+
+REPLY = 2**28  # bytes, the longest reply that is read
+PACKAGE = Path(__file__).parent.parent
+
+
+class Limits(NamedTuple):
+    """What a submission may use."""
+
+    cells: float = 600  # seconds for all cells together
+    call: float = 60  # seconds for one call of a function
+    memory: float = 8  # GiB
+
+
+class Process:
+    """A submission's process, from its start to the moment that it is killed, with all that it has started."""
+
+    def __init__(self, sources: list[str], folder: Path, limits: Limits) -> None:
+        self.limits = limits
+        package = folder / "packages" / "helpers"
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "chapter*.py", "grading.py"))
+        (folder / "work").mkdir()
+        cells = folder / "cells.json"
+        cells.write_text(json.dumps(sources), encoding="utf-8")
+        ours, theirs = socket.socketpair()
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+        threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "TQDM_DISABLE": "1", "MPLBACKEND": "agg"}
+        places = {"HOME": str(folder / "work"), "TMPDIR": str(folder / "work"), "PYTHONPATH": str(package.parent)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "helpers.checks.submission", str(theirs.fileno()), str(cells)],
+            cwd=folder / "work",
+            env=kept | threads | places,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            preexec_fn=self._restrict,
+        )
+        theirs.close()
+        self.pipe = Connection(ours.detach())
+
+    def _restrict(self) -> None:
+        size = int(self.limits.memory * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def receive(self, seconds: float) -> bytes:
+        """The next message; ``Wrong``, and the end of the process, where none comes in time."""
+        try:
+            if self.pipe.poll(seconds):
+                return self.pipe.recv_bytes(REPLY)
+            reason = f"took longer than {seconds:g} s"
+        except (EOFError, OSError):
+            reason = "ended before it answered (out of memory, or an exit)"
+        self.stop()
+        raise Wrong(f"The submission {reason}.")
+
+    def stop(self) -> None:
+        """Kill the process and what it has started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.pipe.close()
+
+
+class Remote:
+    """A function of the submission, called in its process; a stand-in for it in `judge`."""
+
+    remote = True
+
+    def __init__(self, process: Process, exercise: Exercise) -> None:
+        self.process, self.exercise = process, exercise
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """What the function returns; ``Wrong`` where it raises, is missing, returns no numbers, or takes too long."""
+        form = self.exercise.wants.partition(":")[0]
+        try:
+            self.process.pipe.send_bytes(pickle.dumps((self.exercise.name, form, arguments, options)))
+        except OSError:
+            raise Wrong("The submission ended before it was called (out of memory, or an exit).") from None
+        reply = self.process.receive(self.process.limits.call)
+        try:
+            found = torch.load(io.BytesIO(reply), weights_only=True)
+            if "wrong" in found:
+                raise Wrong(str(found["wrong"]))
+            return found["value"]
+        except Wrong:
+            raise
+        except Exception as error:  # somebody wrote something else into the pipe
+            raise Wrong("The submission's answer can't be read.") from error
+
+
+@contextmanager
+def running(sources: list[str], limits: Limits) -> Iterator[Process]:
+    """A submission whose cells have run; ``Wrong`` where they take too long or end the process."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        process = Process(sources, Path(folder), limits)
+        try:
+            process.receive(limits.cells)
+            yield process
+        finally:
+            process.stop()
+
+
+def grade(path: Path, *, chapter: int | None = None, limits: Limits | None = None) -> list[Result]:
+    """Run a submitted notebook and check the three exercises of its chapter.
+
+    Parameters
+    ----------
+    path
+        The notebook.
+    chapter
+        Its chapter; by default that of the exercises that it checks itself, else the number its name begins with.
+    limits
+        Seconds and GiB that it may use. An exercise that ends the process, or outlasts the limit, gets no marks; the
+        next one has a fresh process.
+
+    Raises
+    ------
+    ValueError
+        The file is no notebook, or its chapter can't be told.
+    """
+    limits = limits or Limits()
+    sources = _sources(path)
+    chapter = chapter or _chapter(path, sources)
+    waiting, results = [f"{chapter}.{number}" for number in range(1, EXERCISES + 1)], []
+    while waiting:
+        try:
+            with running(sources, limits) as process:
+                while waiting and process.process.poll() is None:
+                    label = waiting.pop(0)
+                    results.append(judge(label, Remote(process, find(label))))
+        except Wrong as wrong:  # the cells themselves
+            return results + [Result(label, False, str(wrong)) for label in waiting]
+    return results
+
+
+def _sources(path: Path) -> list[str]:
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no notebook that can be read: {error!r}.") from error
+
+
+def _chapter(path: Path, sources: list[str]) -> int:
+    labels = Counter(re.findall(r"""check\(\s*["'](\d+)\.\d""", "\n".join(sources)))
+    name = re.match(r"\d+", path.name)
+    found = int(labels.most_common(1)[0][0] if labels else name.group() if name else 0)
+    if not 1 <= found <= 10:
+        raise ValueError(f"{path} does not tell its chapter: give it with --chapter.")
+    return found
