@@ -44,7 +44,7 @@ def for_students(notebook: NotebookNode) -> NotebookNode:
         if is_solution(cell):
             solution.append(cell)
             continue
-        check = re.match(r'check\("(\d+\.\d)"', cell.source) if cell.cell_type == "code" else None
+        check = re.match(r'_ = check\("(\d+\.\d)"', cell.source) if cell.cell_type == "code" else None
         if check:
             result.cells.append(nbformat.v4.new_code_cell(stub(check[1], solution)))
             cell, solution = nbformat.from_dict(cell), []
