@@ -83,7 +83,7 @@ refresh: execute ## Write the outputs of a fresh run back into notebooks/
 	@touch $(EXECUTED) # the run is still that of these sources
 
 student: .venv/installed ## Write the student edition into student/
-	$(BIN)/python tools/student.py
+	$(BIN)/python tools/student_edition.py
 
 serve: site ## Show the site at http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

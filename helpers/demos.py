@@ -20,7 +20,7 @@ from .embedding import features as vectors
 from .filters import GaborFit, first_layer, gabor_fit, orientation
 from .guided import backprop
 from .inputs import Box
-from .layers import RULES, fold_batch_norm, receptive_field
+from .layers import RULES, ReceptiveField, fold_batch_norm, receptive_field
 from .models import Classifier
 from .occlusion import Occlusion, sensitivity
 from .saliency import gradient, smoothgrad
@@ -35,6 +35,19 @@ SMALL = 240  # side of a picture that has few pixels itself
 def probabilities(model: Classifier, values: Tensor, classes: list[int], marks: Tensor) -> list[Row]:
     """A row for each of ``classes``; ``values`` and ``marks`` are probabilities (classes,)."""
     return [Row(model.label(i), f"{values[i]:.2f}", values[i].item(), marks[i].item()) for i in classes]
+
+
+def frame(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float) -> None:
+    """A white line in a black one along the inside of a rectangle."""
+    for inset, ink in enumerate(("black", "white")):
+        draw.rectangle((left + inset, top + inset, right - 1 - inset, bottom - 1 - inset), None, ink)
+
+
+def whole_field(image: Tensor, field: ReceptiveField, unit: Sequence[int]) -> Tensor:
+    """What the unit (row, col) sees of an image (3, H, W), as large as the field; grey where the image ends."""
+    size = field.size[0]
+    row, col = (size + start + stride * u for start, stride, u in zip(field.start, field.stride, unit))
+    return F.pad(image, [size] * 4, value=0.5)[:, row : row + size, col : col + size]
 
 
 def shortcut(
@@ -153,11 +166,9 @@ def filters(model: Classifier, images: Mapping[str, Tensor], fit: GaborFit | Non
                     layer.paste(tile_below, (number * (quarter + 10), top))
                 draw, scale = ImageDraw.Draw(layer), side / responses.shape[1]
                 middle = (left + (col + 0.5) * scale, (row + 0.5) * scale)
-                for inset, ink in enumerate(("black", "white")):
-                    draw.rectangle(
-                        (x - 2 + inset, y - 2 + inset, x + tile + 1 - inset, y + tile + 1 - inset), None, ink
-                    )
-                    draw.circle(middle, 10 - inset, outline=ink)
+                frame(draw, x - 2, y - 2, x + tile + 2, y + tile + 2)
+                for radius, ink in ((10, "black"), (9, "white")):
+                    draw.circle(middle, radius, outline=ink)
                 rows = [
                     Row("cycles across the filter", f"{cycles[i]:.1f}", min(cycles[i].item() / 4, 1)),
                     Row("colour", f"{colour[i]:.2f}", colour[i].item()),
@@ -214,11 +225,9 @@ def activations(
     def patch(seen: Tensor, box: Box, unit: tuple[int, int], top: TopPatches) -> Image.Image:
         """A tile as large as the field, or as the image; grey where the image or the field ends."""
         field, only = top.fields[tuple(seen.shape[-2:])], torch.full_like(seen, 0.5)
+        if field.size[0] <= seen.shape[-1]:
+            return photo(whole_field(seen, field, unit), tile)
         only[:, *box.slices] = seen[:, *box.slices]
-        size = min(field.size[0], seen.shape[-1])
-        corner = [t + j * u for t, j, u in zip(field.start, field.stride, unit)] if size == field.size[0] else (0, 0)
-        row, col = (size + number for number in corner)
-        only = F.pad(only, [size] * 4, value=0.5)[:, row : row + size, col : col + size]
         return photo(only, tile)
 
     montages, numbers = {}, {}
@@ -246,12 +255,8 @@ def activations(
                 fired, (row, col) = found[channel].max().item(), divmod(int(found[channel].argmax()), found.shape[2])
                 box = field.box(row, col)
                 drawn = Image.alpha_composite(pale, heat(found[channel].relu(), (0, max(fired, 1e-6)), side))
-                draw = ImageDraw.Draw(drawn)
-                left, upper, right, lower = (
-                    value * side / picture.shape[-1] for value in (box.left, box.top, box.right, box.bottom)
-                )
-                for inset, ink in enumerate(("black", "white")):
-                    draw.rectangle((left + inset, upper + inset, right - 1 - inset, lower - 1 - inset), None, ink)
+                scale = side / picture.shape[-1]
+                frame(ImageDraw.Draw(drawn), *(scale * value for value in (box.left, box.top, box.right, box.bottom)))
                 share = count / tops[layer].index.shape[1]
                 rows = [
                     Row("strongest in the picture", f"{fired / ninth:.1f}", min(fired / ninth / 2, 1), 0.5),
@@ -306,12 +311,6 @@ def deconvnet(model: Classifier, images: Tensor, tops: Mapping[str, TopPatches],
             values = maps(model, shown.clamp(0, 1), layer).cpu()
             return [float(v[c, *u]) / f for v, c, u, f in zip(values, channels, units, fired.tolist())]
 
-        def cut(image: Tensor, unit: Sequence[int], value: float) -> Image.Image:
-            """What the unit sees, at the field's size; ``value`` where the image ends."""
-            size = field.size[0]
-            row, col = (size + t + j * u for t, j, u in zip(field.start, field.stride, unit))
-            return photo(F.pad(image, [size] * 4, value=value)[:, row : row + size, col : col + size], side)
-
         centred = mask * (chosen - (mask * chosen).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True))
         plain, index = again(centred), torch.tensor(list(channels))
         back = {rule: reconstruct(model, chosen, layer, index, rule=rule) for rule in RULES}
@@ -319,7 +318,7 @@ def deconvnet(model: Classifier, images: Tensor, tops: Mapping[str, TopPatches],
         for (number, channel), rule in product(enumerate(channels), RULES):
             pattern = back[rule][number]
             grey = 0.5 + 0.5 * pattern / pattern[:, *boxes[number].slices].abs().quantile(0.995).clamp(min=1e-12)
-            pictures = [cut(chosen[number], units[number], 0.5), cut(grey, units[number], 0.5)]
+            pictures = [photo(whole_field(seen, field, units[number]), side) for seen in (chosen[number], grey)]
             values = {"what came back": own[rule][0], "its negative": own[rule][1], "the patch": plain}
             rows = [Row(name, f"{each[number]:.2f}", min(each[number] / 2, 1), 0.5) for name, each in values.items()]
             says = f"Channel {channel} of {layer}, {rule}: on grey, what came back fires the unit "

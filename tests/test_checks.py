@@ -113,6 +113,65 @@ def test_the_result_may_lie_on_another_device(label: str, device: torch.device) 
     assert checks.judge(label, answer).message == "passed"
 
 
+ODD = {
+    "nothing": None,
+    "text": "0.5",
+    "zero": 0,
+    "infinity": float("inf"),
+    "nan": float("nan"),
+    "complex": 1j,
+    "empty list": [],
+    "ragged list": [[1.0, 2.0], [3.0]],
+    "two of nothing": (None, None),
+    "three things": (1, 2, 3),
+    "dictionary": {"map": 1},
+    "object": object(),
+    "empty tensor": torch.zeros(0),
+    "vector": torch.arange(7.0),
+    "indices out of range": torch.full((5, 6), 10**6),
+    "network": torch.nn.Linear(2, 2),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("label", LABELS)
+def test_an_odd_answer_is_told_what_is_odd(label: str, odd: str) -> None:
+    """And no checker stumbles over it."""
+    result = checks.judge(label, lambda *arguments, **options: ODD[odd])
+    assert not result.passed
+    assert "can't be compared" not in result.message
+
+
+@pytest.mark.parametrize("answer, message", [(None, "is None"), (0.5, "is a float"), (lambda: 0, "callable as drop(")])
+def test_something_else_than_the_function_is_told_so(answer: Any, message: str) -> None:
+    assert message in checks.judge("5.1", answer).message
+
+
+def test_an_error_is_shown_as_the_students_with_its_line() -> None:
+    def drop(model, image, target, box):
+        return image[:, box[4]]
+
+    message = checks.judge("5.1", drop).message
+    assert "Your code raised IndexError" in message and "image[:, box[4]]" in message
+
+
+def test_a_chapters_score_adds_up(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_passed", {})
+    assert checks.check("10.1", reference("10.1"))
+    assert not checks.check("10.2", None)
+    assert checks.check("10.2", reference("10.2"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "10.1 passed. Chapter 10: 1 of 3."
+    assert lines[1].startswith("10.2 not yet: ") and lines[1].endswith("Chapter 10: 1 of 3.")
+    assert lines[2] == "10.2 passed. Chapter 10: 2 of 3."
+
+
+@pytest.mark.parametrize("label", ["5.4", "11.1", 5.1, None])
+def test_an_unknown_exercise_is_refused(label: Any) -> None:
+    with pytest.raises(LookupError, match="near matches"):
+        checks.check(label, print)
+
+
 def outcome(function: Callable, arguments: tuple) -> Any:
     """What the function returns, as tensors; the type of the error where it raises one."""
     torch.manual_seed(0)

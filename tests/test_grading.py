@@ -64,9 +64,27 @@ def test_an_answer_that_takes_all_memory_or_exits_costs_its_own_mark_only(tmp_pa
 
 @pytest.mark.parametrize("cell, message", [("while True: pass", "longer than"), ("import os; os._exit(1)", "ended")])
 def test_cells_that_never_end_or_end_all_get_no_marks(tmp_path: Path, cell: str, message: str) -> None:
-    results = grade(submission(tmp_path, *RIGHT.values(), cell), limits=Limits(cells=5))
+    results = grade(submission(tmp_path, *RIGHT.values(), cell), limits=Limits(cells=8))
     assert [result.passed for result in results] == [False, False, False]
     assert all(message in result.message for result in results)
+
+
+HIDING = """
+import os, time
+for descriptor in range(3, 64):
+    try: os.write(descriptor, b"\\x00\\x00\\xff\\xff, and nothing more")
+    except OSError: pass
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(20)
+    os._exit(0)
+while True: pass
+"""
+
+
+def test_half_a_message_and_a_process_that_hides_do_not_hold_the_grader_up(tmp_path: Path) -> None:
+    results = grade(submission(tmp_path, HIDING), limits=Limits(cells=8))
+    assert [result.message for result in results] == ["The submission took longer than 8 s."] * 3
 
 
 HOSTILE = """

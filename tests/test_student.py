@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import solutions
-from student import for_students, is_solution
+from student_edition import for_students, is_solution
 
 from helpers import checks
 

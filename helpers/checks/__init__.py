@@ -20,12 +20,20 @@ EXERCISES = 3  # in each of the ten chapters
 
 
 class Exercise(NamedTuple):
-    """One exercise: its label ("5.1"), the name of the function it asks for, the call as a reader sees it."""
+    """One exercise: what it asks for, and the function that raises ``Wrong`` unless it gets that."""
 
-    label: str
-    name: str
-    wants: str  # "drop(model, image, target, box): the fall of the probability, a float"
+    wants: str  # "drop(model, image, target, box): the drop of the probability, a float"
     checker: Callable[[Answer], None]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.wants.partition("(")[0]
+
+    @property
+    def call(self) -> str:
+        """The call without what it returns."""
+        return self.wants.partition(")")[0] + ")"
 
 
 class Result(NamedTuple):
@@ -41,13 +49,10 @@ _passed: dict[str, bool] = {}  # the last result of each exercise that was check
 
 
 def exercise(label: str, wants: str) -> Callable[[Callable[[Answer], None]], Callable[[Answer], None]]:
-    """Register a function that raises ``Wrong`` as the checker of exercise ``label``.
-
-    ``wants`` is the call that the exercise asks for and what it returns, as in ``Exercise``.
-    """
+    """Register the checker of exercise ``label``; ``wants`` is the call and what it returns, as in `Exercise`."""
 
     def register(checker: Callable[[Answer], None]) -> Callable[[Answer], None]:
-        _exercises[label] = Exercise(label, wants.partition("(")[0], wants, checker)
+        _exercises[label] = Exercise(wants, checker)
         return checker
 
     return register
@@ -70,17 +75,20 @@ def find(label: str) -> Exercise:
 
 
 def judge(label: str, answer: Any) -> Result:
-    """Whether ``answer``, a function, solves exercise ``label``; if not, what is wrong with it, in a sentence or two.
+    """Whether ``answer`` solves exercise ``label``; if not, what is wrong with it, in a sentence or two.
 
-    No error in the answer gets out of here, and the global random numbers go on as if nothing had happened.
+    ``answer`` is a function, or an `Answer` that knows how to call one elsewhere. No error in it gets out of here, and
+    PyTorch's random numbers go on as if nothing had happened.
     """
     asked = find(label)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            asked.checker(Answer(answer, asked.wants))
+            asked.checker(answer if isinstance(answer, Answer) else Answer(answer, asked))
         except Wrong as wrong:
             return Result(label, False, str(wrong))
+        except Exception as error:  # something came back that the checker did not expect
+            return Result(label, False, f"What it returns can't be compared ({type(error).__name__}: {error}).")
     return Result(label, True, "passed")
 
 

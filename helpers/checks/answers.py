@@ -6,11 +6,14 @@ import copy
 import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from . import Exercise
 
 
 class Wrong(Exception):
@@ -24,22 +27,15 @@ class Answer:
     is told so.
     """
 
-    def __init__(self, function: Any, wants: str) -> None:
-        name, _, rest = wants.partition("(")
-        if function is None:
-            raise Wrong(f"The answer is None. Give the function itself: {name}, without calling it.")
+    def __init__(self, function: Any, asked: Exercise) -> None:
         if not callable(function):
-            raise Wrong(
-                f"The answer is a {type(function).__name__}. Give the function itself: {name}, without calling it."
-            )
-        self.function = function
-        self.call = f"{name}({rest.partition(')')[0]})"
+            given = "None" if function is None else f"a {type(function).__name__}"
+            raise Wrong(f"The answer is {given}. Give the function itself: {asked.name}, without calling it.")
+        self.function, self.asked = function, asked
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What the function returns for copies of these arguments; ``Wrong`` where it raises or changes them."""
-        if hasattr(self.function, "remote"):  # in another process, which has copies anyhow
-            return self.function(*arguments, **options)
-        return call(self.function, self.call, arguments, options)
+        return call(self.function, self.asked.call, arguments, options)
 
 
 def call(function: Callable, form: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -134,15 +130,12 @@ def compare(
             raise Wrong(hint)
     if found.shape != truth.shape:
         raise Wrong(f"{what.capitalize()} {_shape(found, truth)}")
-    raise Wrong(f"{what.capitalize()} {_difference(found, truth, equal, scale)}")
+    raise Wrong(f"{what.capitalize()} {_difference(found, truth, equal)}")
 
 
 def _shape(found: Tensor, truth: Tensor) -> str:
-    expected = (
-        f"has shape {tuple(found.shape)}, expected {tuple(truth.shape)}"
-        if truth.ndim
-        else (f"has shape {tuple(found.shape)}, one number is expected")
-    )
+    expected = f"has shape {tuple(found.shape)}, "
+    expected += f"expected {tuple(truth.shape)}" if truth.ndim else "one number is expected"
     if found.squeeze().shape == truth.squeeze().shape:
         return f"{expected}: only dimensions of size 1 differ. Index with [0], or use squeeze."
     if sorted(found.shape) == sorted(truth.shape):
@@ -150,7 +143,7 @@ def _shape(found: Tensor, truth: Tensor) -> str:
     return f"{expected}."
 
 
-def _difference(found: Tensor, truth: Tensor, equal: Callable[[Tensor, Tensor], bool], scale: float) -> str:
+def _difference(found: Tensor, truth: Tensor, equal: Callable[[Tensor, Tensor], bool]) -> str:
     if equal(found, -truth):
         return "has the opposite sign everywhere. Which way round is the difference?"
     if equal(found, truth.abs()):
@@ -167,10 +160,9 @@ def _difference(found: Tensor, truth: Tensor, equal: Callable[[Tensor, Tensor], 
     offset = (found - truth).mean()
     if truth.numel() > 1 and equal(found - offset, truth):
         return f"is right up to a constant: {offset:+.3g} everywhere."
-    dims = range(truth.ndim)
     if truth.ndim >= 2 and truth.shape[-1] == truth.shape[-2] and equal(found.mT, truth):
         return "has rows and columns exchanged."
-    for dim in dims:
+    for dim in range(truth.ndim):
         if equal(found.flip(dim), truth):
             return f"runs the wrong way round along dimension {dim}."
         for step in (1, -1):
@@ -179,9 +171,9 @@ def _difference(found: Tensor, truth: Tensor, equal: Callable[[Tensor, Tensor], 
             inside[dim] = slice(1, -1)
             if truth.shape[dim] > 3 and equal(rolled[tuple(inside)], truth[tuple(inside)]):
                 return f"is shifted by one along dimension {dim}."
-    worst = ((found - truth).abs().max() / scale).item()
     if truth.numel() == 1:
         return f"is {found.item():.4g}, which is not right for these inputs."
+    worst = (found - truth).abs().max() / (truth.abs().max() or 1)
     return f"differs by up to {worst:.2g} times the largest value."
 
 

@@ -10,11 +10,17 @@ from .answers import Answer, Wrong, compare, require, tensor
 COUNT = 120  # features in 9.1
 
 
-def _points(features: Tensor, k: int, *, centred: bool = True) -> Tensor:
-    """The first k principal components (N, k), as eigenvectors of the covariance."""
-    rows = features.double()
+def directions(rows: Tensor, k: int, *, centred: bool = True) -> Tensor:
+    """The first k principal directions (D, k), as eigenvectors of the covariance."""
+    rows = rows.double()
     rows = rows - rows.mean(0) if centred else rows
-    return rows @ torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -k:]
+    return torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -k:]
+
+
+def _points(features: Tensor, k: int, *, centred: bool = True) -> Tensor:
+    """The first k principal components (N, k)."""
+    rows = features.double()
+    return (rows - rows.mean(0) if centred else rows) @ directions(rows, k, centred=centred)
 
 
 def _purity(points: Tensor, labels: Tensor, allowed: Tensor, *, neighbours: int = 5, by: str = "cosine") -> float:

@@ -10,6 +10,7 @@ from helpers import transfer
 
 from . import exercise
 from .answers import Answer, compare
+from .chapter09 import directions
 
 CROPS = 16  # of each photograph in the gallery
 
@@ -92,13 +93,6 @@ def _task(seed: int, *, classes: int = 6, columns: int = 12) -> _Task:
     return _Task(gallery, labels, few[torch.randperm(len(few), generator=random)], queries, truth)
 
 
-def _directions(rows: Tensor, k: int, *, centred: bool = True) -> Tensor:
-    """The first k principal directions (D, k), as eigenvectors of the covariance."""
-    rows = rows.double()
-    rows = rows - rows.mean(0) if centred else rows
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -k:]
-
-
 @exercise("10.3", "projected(gallery, labels, few, queries, truth, k): the accuracy of the probe, a float")
 def projected(answer: Answer) -> None:
     for seed, k in ((203, 4), (52, 2)):  # with these seeds every mistake below has an accuracy of its own
@@ -108,9 +102,9 @@ def projected(answer: Answer) -> None:
         def accuracy(train: Tensor, test: Tensor, labels: Tensor, truth: Tensor = truth) -> float:
             return transfer.linear_probe((train, labels), (test, truth))
 
-        axes, shown = _directions(gallery, k), labels[few]
-        own, both = _directions(gallery[few], k), _directions(torch.cat([gallery, queries]), k)
-        origin, more = _directions(gallery, k, centred=False), _directions(gallery, k + 1)
+        axes, shown = directions(gallery, k), labels[few]
+        own, both = directions(gallery[few], k), directions(torch.cat([gallery, queries]), k)
+        origin, more = directions(gallery, k, centred=False), directions(gallery, k + 1)
         points = (double - double.mean(0)) @ axes
         compare(
             answer(*task, k),

@@ -21,9 +21,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from typing import Any, NamedTuple
 import torch
 
 from . import EXERCISES, Exercise, Result, find, judge
-from .answers import Wrong
+from .answers import Answer, Wrong
 
 REPLY = 2**28  # bytes, the longest reply that is read
 PACKAGE = Path(__file__).parent.parent
@@ -71,7 +72,7 @@ class Process:
             preexec_fn=self._restrict,
         )
         theirs.close()
-        self.pipe = Connection(ours.detach())
+        self.socket, self.pipe = ours, Connection(os.dup(ours.fileno()))
 
     def _restrict(self) -> None:
         size = int(self.limits.memory * 2**30)
@@ -79,50 +80,54 @@ class Process:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    def receive(self, seconds: float) -> bytes:
-        """The next message; ``Wrong``, and the end of the process, where none comes in time."""
+    def ask(self, message: bytes | None, seconds: float) -> bytes:
+        """Send a message, if there is one, and return the next one that comes.
+
+        ``Wrong``, and the end of the process, where none comes in time. The clock shuts the socket, so that nothing
+        that a submission writes, leaves half written or does not read can hold the grader up.
+        """
+        late = threading.Event()
+        clock = threading.Timer(seconds, lambda: (late.set(), self.socket.shutdown(socket.SHUT_RDWR)))
+        clock.start()
         try:
-            if self.pipe.poll(seconds):
-                return self.pipe.recv_bytes(REPLY)
-            reason = f"took longer than {seconds:g} s"
+            if message is not None:
+                self.pipe.send_bytes(message)
+            return self.pipe.recv_bytes(REPLY)
         except (EOFError, OSError):
-            reason = "ended before it answered (out of memory, or an exit)"
-        self.stop()
-        raise Wrong(f"The submission {reason}.")
+            self.stop()
+            if late.is_set():
+                raise Wrong(f"The submission took longer than {seconds:g} s.") from None
+            raise Wrong("The submission ended before it answered (out of memory, or an exit).") from None
+        finally:
+            clock.cancel()
 
     def stop(self) -> None:
         """Kill the process and what it has started."""
-        if self.process.poll() is None:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.pipe.close()
+        self.socket.close()
 
 
-class Remote:
-    """A function of the submission, called in its process; a stand-in for it in `judge`."""
+class Remote(Answer):
+    """A function of the submission, called in its process."""
 
-    remote = True
-
-    def __init__(self, process: Process, exercise: Exercise) -> None:
-        self.process, self.exercise = process, exercise
+    def __init__(self, process: Process, asked: Exercise) -> None:
+        self.process, self.asked = process, asked
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What the function returns; ``Wrong`` where it raises, is missing, returns no numbers, or takes too long."""
-        form = self.exercise.wants.partition(":")[0]
-        try:
-            self.process.pipe.send_bytes(pickle.dumps((self.exercise.name, form, arguments, options)))
-        except OSError:
-            raise Wrong("The submission ended before it was called (out of memory, or an exit).") from None
-        reply = self.process.receive(self.process.limits.call)
+        message = pickle.dumps((self.asked.name, self.asked.call, arguments, options))
+        reply = self.process.ask(message, self.process.limits.call)
         try:
             found = torch.load(io.BytesIO(reply), weights_only=True)
-            if "wrong" in found:
-                raise Wrong(str(found["wrong"]))
-            return found["value"]
-        except Wrong:
-            raise
+            wrong, value = found.get("wrong"), found.get("value")
         except Exception as error:  # somebody wrote something else into the pipe
             raise Wrong("The submission's answer can't be read.") from error
+        if wrong is not None:
+            raise Wrong(str(wrong))
+        return value
 
 
 @contextmanager
@@ -131,7 +136,7 @@ def running(sources: list[str], limits: Limits) -> Iterator[Process]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = Process(sources, Path(folder), limits)
         try:
-            process.receive(limits.cells)
+            process.ask(None, limits.cells)
             yield process
         finally:
             process.stop()
