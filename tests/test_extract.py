@@ -63,7 +63,7 @@ def alone(folder, tmp_path_factory):
 
 def same(first, second):
     assert (first / "names.txt").read_text() == (second / "names.txt").read_text()
-    np.testing.assert_allclose(np.load(first / "features.npy"), np.load(second / "features.npy"), atol=1e-6)
+    np.testing.assert_allclose(np.load(first / "features.npy"), np.load(second / "features.npy"), rtol=1e-6, atol=1e-6)
     ours, theirs = (torch.load(out / "top_patches.pt", weights_only=True) for out in (first, second))
     for name in ("index", "boxes"):
         assert torch.equal(ours[name], theirs[name])
@@ -132,7 +132,9 @@ def test_tar_files_are_shards(folder, alone, tmp_path):
                 archive.addfile(label, io.BytesIO(b"7"))
     result = run(tmp_path / "tars", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "out/features.npy"), np.load(alone / "features.npy"), atol=1e-6)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "out/features.npy"), np.load(alone / "features.npy"), rtol=1e-6, atol=1e-6
+    )
     assert (tmp_path / "out/names.txt").read_text() == (alone / "names.txt").read_text().replace("/", ".tar/")
 
 
