@@ -37,7 +37,7 @@ def probabilities(model: Classifier, values: Tensor, classes: list[int], marks: 
     return [Row(model.label(i), f"{values[i]:.2f}", values[i].item(), marks[i].item()) for i in classes]
 
 
-def frame(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float) -> None:
+def outline(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float) -> None:
     """A white line in a black one along the inside of a rectangle."""
     for inset, ink in enumerate(("black", "white")):
         draw.rectangle((left + inset, top + inset, right - 1 - inset, bottom - 1 - inset), None, ink)
@@ -166,7 +166,7 @@ def filters(model: Classifier, images: Mapping[str, Tensor], fit: GaborFit | Non
                     layer.paste(tile_below, (number * (quarter + 10), top))
                 draw, scale = ImageDraw.Draw(layer), side / responses.shape[1]
                 middle = (left + (col + 0.5) * scale, (row + 0.5) * scale)
-                frame(draw, x - 2, y - 2, x + tile + 2, y + tile + 2)
+                outline(draw, x - 2, y - 2, x + tile + 2, y + tile + 2)
                 for radius, ink in ((10, "black"), (9, "white")):
                     draw.circle(middle, radius, outline=ink)
                 rows = [
@@ -256,7 +256,7 @@ def activations(
                 box = field.box(row, col)
                 drawn = Image.alpha_composite(pale, heat(found[channel].relu(), (0, max(fired, 1e-6)), side))
                 scale = side / picture.shape[-1]
-                frame(ImageDraw.Draw(drawn), *(scale * value for value in (box.left, box.top, box.right, box.bottom)))
+                outline(ImageDraw.Draw(drawn), *(scale * value for value in (box.left, box.top, box.right, box.bottom)))
                 share = count / tops[layer].index.shape[1]
                 rows = [
                     Row("strongest in the picture", f"{fired / ninth:.1f}", min(fired / ninth / 2, 1), 0.5),
@@ -658,10 +658,10 @@ def embedding(
                 x, y = spread[perplexity][point].tolist()
                 spots.append((x * width, y, number, step))
             choices = list(names)
-            pad = Pad("Point of the map", (0, 1), spots, given=1, hover=True)
+            pad = Pad("Point of the map", (0, 1), spots, given=1)
         return Scene(
             title="neighbours in the map, neighbours in the space",
-            caption="Move over the map, or step through the crops. Red: the crop. Blue: its ten nearest in the "
+            caption="Choose a point of the map, or step through the crops. Red: the crop. Blue: its ten nearest in the "
             "space of all features, four of which stand on the right. Where are the blue circles far from the red one? "
             "Change the perplexity.",
             heading="Of the ten nearest",

@@ -86,7 +86,7 @@ function render({ model, el }) {
   }
 
   function point(event) {
-    if (event.type === "pointermove" && !event.buttons && !scene.pad.hover) return;
+    if (event.type === "pointermove" && !event.buttons) return;
     const pad = event.currentTarget, box = pad.getBoundingClientRect();
     if (event.type === "pointerdown") pad.setPointerCapture(event.pointerId);
     go((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);

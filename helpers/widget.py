@@ -68,15 +68,13 @@ class Control(NamedTuple):
 class Pad(NamedTuple):
     """Spots on the picture, reached with the pointer and the arrow keys: (x, y) in [0, 1], then values of ``controls``.
 
-    The first ``given`` of these controls are not set by a spot: the spot is there when they have its values. With
-    ``hover`` the pointer need not be pressed.
+    The first ``given`` of these controls are not set by a spot: the spot is there when they have its values.
     """
 
     label: str
     controls: Sequence[int]
     spots: Sequence[tuple]
     given: int = 0
-    hover: bool = False
 
 
 @dataclass(frozen=True)
