@@ -9,9 +9,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from stand_in import environment, lowest
 
 ROOT = Path(__file__).resolve().parent.parent
-CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = {
     canonicalize_name(pin.name): pin
@@ -26,19 +26,38 @@ def _requirements(groups: list[str]) -> list[Requirement]:
 
 
 def test_environment_has_the_bounds_of_pyproject() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    items = environment["dependencies"]
-    pip = next(item["pip"] for item in items if isinstance(item, dict))
-    assert "-e ." in pip
-    texts = [item for item in items if isinstance(item, str)] + [item for item in pip if not item.startswith("-")]
-    conda = {}
-    for text in texts:
-        requirement = Requirement(text)
-        conda[CONDA_NAMES.get(requirement.name, requirement.name)] = str(requirement.specifier)
+    conda = {name: str(wanted.specifier) for name, wanted in environment().items()}
     for requirement in map(Requirement, PROJECT["dependencies"]):
         assert conda.pop(requirement.name) == str(requirement.specifier), requirement.name
-    assert conda.pop("python") == PROJECT["requires-python"]
-    assert set(conda) == {"pip", "jupyterlab"}  # what pyproject has no use for
+    assert set(conda) == {"jupyterlab"}  # what pyproject has no use for
+
+
+def test_environment_is_as_conda_and_repo2docker_read_it() -> None:
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert set(listed) == {"name", "channels", "dependencies"}
+    assert listed["channels"] == ["conda-forge", "nodefaults"]
+    *items, pip = listed["dependencies"]
+    assert all(isinstance(item, str) and re.fullmatch(r"[a-z0-9-]+(>=[\d.]+)?", item) for item in items)
+    assert "pip" in items
+    assert set(pip) == {"pip"}
+    # repo2docker looks for a local path among these, and then copies the repository before it installs.
+    assert pip["pip"][-1] == "-e ."
+    assert f"python{PROJECT['requires-python']}" in items
+    assert not list(ROOT.glob("postBuild")) + list(ROOT.glob("binder")), "these would change what Binder does"
+
+
+def test_the_lowest_versions_are_those_of_pyproject() -> None:
+    wanted = {Requirement(text).name: Requirement(text) for text in lowest()}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        assert f"{wanted[requirement.name].specifier}".replace("==", ">=") == str(requirement.specifier)
+
+
+def test_the_stand_in_of_colab_is_within_the_bounds() -> None:
+    listed = [Requirement(line) for line in (ROOT / "tools/colab.txt").read_text().splitlines() if line[0] != "#"]
+    bounds = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
+    assert {"torch", "torchvision", "numpy"} <= {one.name for one in listed}
+    for one in listed:
+        assert bounds.get(one.name, one.specifier).contains(str(one.specifier).removeprefix("==")), one
 
 
 def test_every_pin_is_exact() -> None:

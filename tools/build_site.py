@@ -1,7 +1,8 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
 The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, their demos, MathJax from
-``node_modules``.
+``node_modules``. Where the repository has an address (tools/address.py), pages get buttons for Colab and Binder and
+links to their source; the notebooks' copies, for Colab and for the download, lie beside the pages.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
 
@@ -16,6 +17,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import yaml
+from address import COPIES, Address, find
+from copies import travelling
 from demos import place_demos, write_front_end
 
 SOURCE, SITE = Path("_build/source"), Path("_build/html")
@@ -26,14 +30,19 @@ MATHJAX = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-
 TIMINGS = "% the table of times"  # replaced in book/timings.md
 
 
-def stage() -> None:
+NOTEBOOKS = [*sorted(Path("notebooks").glob("*.ipynb")), *sorted(Path("book").glob("*.ipynb"))]
+
+
+def stage(address: Address | None) -> None:
     """Put everything that Jupyter Book reads into a new folder."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     ignore = shutil.ignore_patterns("node_modules", "*.ipynb")
     shutil.copytree("book", SOURCE / "book", ignore=ignore)
     (SOURCE / "tools").mkdir()
-    for name in ("_config.yml", "_toc.yml", "tools/exercise_numbers.py"):
+    for name in ("_toc.yml", "tools/exercise_numbers.py"):
         shutil.copy(name, SOURCE / name)
+    configuration = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
+    (SOURCE / "_config.yml").write_text(yaml.safe_dump(with_address(configuration, address)), encoding="utf-8")
     for name in MATHJAX:
         origin, place = Path("node_modules/mathjax/es5", name), SOURCE / "book/assets/mathjax" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -41,15 +50,16 @@ def stage() -> None:
     front = write_front_end(DEMOS)
     (SOURCE / "notebooks").mkdir()
     seconds = {}
-    for path in [*sorted(Path("notebooks").glob("*.ipynb")), *sorted(Path("book").glob("*.ipynb"))]:
+    for path in NOTEBOOKS:
         notebook = nbformat.read(Path("_build") / path, as_version=4)
         seconds[path.stem] = notebook.metadata.get("execution_seconds", float("nan"))
         place_demos(notebook, path.stem, DEMOS, front, _save)
         place_figures(notebook, path.stem)
         mark_captions(notebook)
+        place_badges(notebook, path, address)
         nbformat.write(notebook, SOURCE / path)
     page = SOURCE / "book/timings.md"
-    page.write_text(page.read_text().replace(TIMINGS, "\n".join(_rows(seconds))))
+    page.write_text(page.read_text(encoding="utf-8").replace(TIMINGS, "\n".join(_rows(seconds))), encoding="utf-8")
 
 
 def _rows(seconds: dict[str, float]) -> list[str]:
@@ -85,6 +95,33 @@ def place_figures(notebook: nbformat.NotebookNode, chapter: str) -> None:
             output.data = nbformat.from_dict({"text/html": f'<figure class="{style}" tabindex="-1">{images}</figure>'})
 
 
+def with_address(configuration: dict, address: Address | None) -> dict:
+    """The configuration with what the theme needs for its buttons; as it is where there is no address."""
+    if address is None:
+        return configuration
+    buttons = {f"use_{name}_button": True for name in ("repository", "issues", "edit_page")}
+    hosts = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+    return configuration | {
+        "repository": {"url": address.url, "branch": address.branch, "path_to_book": ""},
+        "html": configuration["html"] | buttons,
+        "launch_buttons": configuration["launch_buttons"] | hosts,
+    }
+
+
+def place_badges(notebook: nbformat.NotebookNode, path: Path, address: Address | None) -> None:
+    """Put the links that open the notebook elsewhere under its title."""
+    links = {"Download the notebook": path.name}
+    if address:
+        elsewhere = {"Open in Colab": address.colab(path.as_posix()), "Open in Binder": address.binder(path.as_posix())}
+        links = elsewhere | links
+    badges = "".join(
+        f'<a class="launch" href="{html.escape(target)}"{"" if ":" in target else " download"}>{text}</a>'
+        for text, target in links.items()
+    )
+    title, _, rest = notebook.cells[0].source.partition("\n")
+    notebook.cells[0].source = f'{title}\n\n<div class="launches">{badges}</div>\n{rest}'
+
+
 def mark_captions(notebook: nbformat.NotebookNode) -> None:
     """Give paragraphs that begin with **Figure 5.1.** a class of their own."""
     for cell in notebook.cells:
@@ -102,8 +139,11 @@ def _save(mime: str, data: str, chapter: str) -> str:
     return f"../_static/figures/{name}"
 
 
-def mend(page: str) -> str:
+def mend(page: str, address: Address | None) -> str:
     """Take back what the theme tells screen readers wrongly, and what makes its pages slow and restless."""
+    if address:  # the theme knows one branch only
+        of_branch = f"colab.research.google.com/github/{address.owner}/{address.name}/blob/"
+        page = page.replace(f"{of_branch}{address.branch}/", f"{of_branch}{COPIES}/")
     # Its font draws the icons; this would draw them again, with 1.5 MB.
     page = re.sub(r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', "", page)
     # Light or dark, which its last script would decide: the whole page would move then.
@@ -116,7 +156,8 @@ def mend(page: str) -> str:
 
 
 def main() -> None:
-    stage()
+    address = find()
+    stage(address)
     work = Path("_build/jupyter-book")
     shutil.rmtree(work, ignore_errors=True)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", SOURCE, "--path-output", work]
@@ -128,11 +169,15 @@ def main() -> None:
     if result.returncode:
         sys.exit(f"{result.stdout}\nThe site was not built: see the warnings above.")
     for page in (work / "_build/html").rglob("*.html"):
-        page.write_text(mend(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(mend(page.read_text(encoding="utf-8"), address), encoding="utf-8")
+    for path in NOTEBOOKS:
+        copy = travelling(nbformat.read(path, as_version=4), path.as_posix(), address)
+        nbformat.write(copy, work / "_build/html" / path)
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.move(work / "_build/html", SITE)
     size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
-    print(f"{len(list(SITE.rglob('*.html')))} pages, {size / 1e6:.0f} MB")
+    pages = len(list(SITE.rglob("*.html")))
+    print(f"{pages} pages, {size / 1e6:.0f} MB, repository: {address.url if address else 'none'}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 
 import nbformat
+from address import find
+from copies import travelling
 from nbformat import NotebookNode
 
 from helpers import checks
@@ -60,8 +62,10 @@ def main() -> None:
     parser.add_argument("target", type=Path, nargs="?", default=ROOT / "student", help="folder (default: student)")
     target = parser.parse_args().target
     target.mkdir(parents=True, exist_ok=True)
+    address = find()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        nbformat.write(for_students(nbformat.read(path, as_version=4)), target / path.name)
+        edition = for_students(nbformat.read(path, as_version=4))
+        nbformat.write(travelling(edition, f"notebooks/{path.name}", address), target / path.name)
         print(target / path.name)
 
 
