@@ -2,6 +2,8 @@
 SHELL := /bin/bash -o pipefail
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+# Whatever the locale says: the files here are UTF-8, and so may be the name of the folder.
+export PYTHONUTF8 := 1
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,14 +11,16 @@ CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := $(CHAPTERS) book/scoreboard.ipynb
 EXECUTED := $(NOTEBOOKS:%=_build/%)
 PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/weights/*)
+# Two builds in one folder take turns.
+ALONE := $(PYTHON) tools/alone.py
 # Two workers with two threads each would fight for two cores.
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/,build_site.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
+SITE_TOOLS := $(addprefix tools/,address.py build_site.py copies.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
-.PHONY: help book test setup execute site lint unit nbval browser benchmark refresh student serve clean
+.PHONY: help book test setup packages address execute site lint unit nbval browser benchmark refresh student serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,14 +39,18 @@ setup: .venv/installed ## Make .venv with the pinned packages
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo "Python's venv module is not complete. On Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into .venv (several gigabytes with PyTorch; some minutes) …"
+	@$(ALONE) .venv.lock $(MAKE) --no-print-directory packages
+	@touch $@
+
+# Also after a run that was killed: pip goes on where it was.
+packages:
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
 
 node_modules/installed: package.json package-lock.json .npmrc | .venv/installed
 	@echo "Installing what the site takes from npm …"
-	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(ALONE) _build/npm.lock npm ci --loglevel=error
 	@touch $@
 
 execute: .venv/installed ## Run the chapters that changed, two at a time
@@ -54,9 +62,16 @@ _build/%.ipynb: %.ipynb $(PACKAGE) tools/execute.py .venv/installed
 site: execute ## Run what changed and build the site
 	@$(MAKE) --no-print-directory _build/html/.built
 
+# What the buttons and links of the site lead to: another remote, or another commit, makes another site.
+_build/address: address
+	@mkdir -p _build
+	@$(BIN)/python tools/address.py > $@.$$$$; cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
+
+address: .venv/installed
+
 # Always a complete Sphinx run: an incremental one forgets the warnings of the pages that it does not read again.
-_build/html/.built: $(EXECUTED) $(PAGES) _config.yml _toc.yml $(SITE_TOOLS) node_modules/installed
-	$(BIN)/python tools/build_site.py
+_build/html/.built: $(EXECUTED) _build/address $(PAGES) _config.yml _toc.yml $(SITE_TOOLS) node_modules/installed
+	@$(ALONE) _build/site.lock $(BIN)/python tools/build_site.py
 	@touch $@
 
 lint: .venv/installed ## Check format and style of the code
@@ -66,8 +81,8 @@ lint: .venv/installed ## Check format and style of the code
 unit: .venv/installed ## Test the package
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore-glob "tests/test_site*.py"
 
-nbval: .venv/installed ## Run every notebook, compare its numbers, keep the run for the site
-	$(ONE) $(RUN) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.keep_run \
+nbval: .venv/installed ## Run every notebook without a network, compare its numbers, keep the run for the site
+	$(ONE) $(RUN) $(BIN)/python tools/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.keep_run \
 	  -n 2 --dist loadfile $(NOTEBOOKS)
 
 browser: site ## Test the site in a headless browser

@@ -79,3 +79,7 @@ def _git(root: Path, *command: str) -> str:
     except FileNotFoundError:
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    print(find())

@@ -49,7 +49,9 @@ def execute(source: Path, destination: Path) -> None:
         sys.exit(f"\n{source} failed:\n{error}")
     notebook.metadata["execution_seconds"] = round(time.perf_counter() - started, 1)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, destination)
+    unfinished = destination.with_suffix(f".{os.getpid()}.part")
+    nbformat.write(notebook, unfinished)
+    unfinished.replace(destination)  # in one step: another build may read or write it
 
 
 if __name__ == "__main__":

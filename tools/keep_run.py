@@ -49,4 +49,6 @@ def keep(file: IPyNbFile, cells: list[IPyNbCell]) -> None:
     notebook.metadata["execution_seconds"] = round(time.perf_counter() - file.started, 1)
     path = BUILD / file.path.relative_to(Path.cwd())
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)
+    unfinished = path.with_suffix(".part")
+    nbformat.write(notebook, unfinished)
+    unfinished.replace(path)  # in one step: another build may read it

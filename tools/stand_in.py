@@ -51,6 +51,12 @@ def lowest() -> list[str]:
     ]
 
 
+def works(python: str) -> str | None:
+    """The path of this Python if it can be started, which a version manager's placeholder can't."""
+    path = shutil.which(python)
+    return path if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0 else None
+
+
 def make(name: str, python: str, packages: list[str]) -> Path:
     """A virtual environment with these packages and nbclient; its Python."""
     place = PLACE / name
@@ -103,7 +109,7 @@ def main() -> None:
     parser.add_argument("--python", help="default: python3.12 for colab, if there is one, else this one")
     options = parser.parse_args()
     colab = options.name == "colab"
-    python = options.python or (shutil.which("python3.12") if colab else None) or sys.executable
+    python = options.python or (works("python3.12") if colab else None) or sys.executable
     listed = [line for line in (ROOT / "tools/colab.txt").read_text().splitlines() if not line.startswith("#")]
     inside = make(options.name, python, listed if colab else lowest())
 
