@@ -20,10 +20,10 @@ RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 M
 SITE_TOOLS := $(addprefix tools/,address.py build_site.py copies.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
-.PHONY: help book test setup packages address execute site lint unit nbval browser benchmark refresh student serve clean
+.PHONY: help book test setup packages address execute site lint unit nbval browser benchmark colab lowest links release-check refresh student serve clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 book: site ## Set up, run the chapters, build the site
 	@echo "The site is at file://$(CURDIR)/_build/html/index.html"
@@ -92,6 +92,18 @@ browser: site ## Test the site in a headless browser
 benchmark: .venv/installed ## Time our methods beside other libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks
+
+colab: .venv/installed ## Run the chapters in what stands in for Colab (half an hour, needs a network)
+	$(BIN)/python tools/stand_in.py colab
+
+lowest: .venv/installed ## Run the chapters with the lowest versions that are allowed (likewise)
+	$(BIN)/python tools/stand_in.py lowest
+
+links: .venv/installed ## Check the links that lead out of the book (needs a network)
+	$(BIN)/python tools/links.py --check
+
+release-check: test colab lowest ## Everything that a release needs
+	$(BIN)/python tools/release_check.py
 
 refresh: execute ## Write the outputs of a fresh run back into notebooks/
 	$(BIN)/python tools/normalise.py $(NOTEBOOKS)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
-from pathlib import Path
 
 import nbformat
 from address import ROOT, Address
 from nbformat import NotebookNode
-from pybtex.database import parse_file
 
 CLONE = '    book = ".."  # this clone; a copy from the book\'s site names its repository here\n'
 
@@ -81,4 +79,6 @@ def _author_year(key: str) -> tuple[str, str]:
 
 @functools.cache
 def _bibliography():
-    return parse_file(Path(ROOT) / "book/references.bib")
+    from pybtex.database import parse_file  # here, as it is not on Colab, where tools/stand_in.py runs, too
+
+    return parse_file(ROOT / "book/references.bib")

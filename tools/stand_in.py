@@ -107,11 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=["colab", "lowest"])
     parser.add_argument("--python", help="default: python3.12 for colab, if there is one, else this one")
+    parser.add_argument("--here", action="store_true", help="use the Python that runs this: inside Colab's own image")
     options = parser.parse_args()
     colab = options.name == "colab"
     python = options.python or (works("python3.12") if colab else None) or sys.executable
     listed = [line for line in (ROOT / "tools/colab.txt").read_text().splitlines() if not line.startswith("#")]
-    inside = make(options.name, python, listed if colab else lowest())
+    inside = Path(sys.executable) if options.here else make(options.name, python, listed if colab else lowest())
 
     work = PLACE / f"{options.name}_work"
     shutil.rmtree(work, ignore_errors=True)
@@ -122,11 +123,11 @@ def main() -> None:
     package = f"git+file://{clone}@{commit}"
     subprocess.run([inside, "-m", "pip", "uninstall", "--quiet", "--yes", "visualizing-cnns"], check=True)
     surroundings = {"HOME": str(work / "home"), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    if colab:
+    if colab and not options.here:
         (work / "service/google/colab").mkdir(parents=True)  # how the book knows Colab
         (work / "service/google/colab/__init__.py").touch()
         surroundings["PYTHONPATH"] = str(work / "service")
-    else:
+    if not colab:
         subprocess.run([inside, "-m", "pip", "install", "--quiet", "--no-deps", package], check=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -145,6 +146,7 @@ def main() -> None:
     assert not set(changed) & set(KEPT), f"these should have been left alone: {changed}"
     result |= {"seconds": {path.stem: one for path, one in zip(notebooks, seconds)}, "changed": changed}
     result["versions"] = after
+    PLACE.mkdir(parents=True, exist_ok=True)
     (PLACE / f"{options.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"All {len(notebooks)} notebooks ran. Versions changed by the set-up cell: {changed or 'none'}.")
 
