@@ -130,7 +130,8 @@ def wheel() -> str:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
-        run(sys.executable, *pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", place, ROOT)
+        run("git", "clone", "--quiet", ROOT, place / "source")  # setuptools leaves a folder behind
+        run(sys.executable, *pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", place, place / "source")
         (built,) = place.glob("*.whl")
         run(sys.executable, "-m", "venv", place / "venv")
         inside = place / "venv/bin/python"
@@ -148,6 +149,22 @@ def wheel() -> str:
         names = [f"tests/{path.name}" for path in tests]
         output = run(inside, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *names, cwd=place)
         return f"{built.name}: {output.strip().splitlines()[-1]}"
+
+
+def commands() -> str:
+    """README's way into the notebooks, in a fresh clone: pip installs everything, and JupyterLab starts."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = next(block for block in re.findall(r"(?ms)^```bash\n(.*?)^```$", text) if "-m venv" in block)
+    server = "jupyter lab notebooks/"
+    assert block.rstrip().endswith(server), block
+    started = (
+        f"({server} --no-browser --allow-root --port 0 > log 2>&1 &)\nsleep 20; cat log; jupyter server stop 0 || true"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run("git", "clone", "--quiet", ROOT, Path(folder) / "book")
+        output = run("bash", "-ec", block.replace(server, started), cwd=Path(folder) / "book")
+    assert re.search(r"http://(localhost|127\.0\.0\.1):\d+/lab", output), output[-3000:]
+    return "JupyterLab started"
 
 
 def advisories() -> str:
@@ -194,6 +211,7 @@ POINTS: tuple[Callable[[], str], ...] = (
     citations,
     slow_checks,
     wheel,
+    commands,
     advisories,
     outside_links,
 )
