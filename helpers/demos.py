@@ -165,10 +165,10 @@ def filters(model: Classifier, images: Mapping[str, Tensor], fit: GaborFit | Non
                 for number, tile_below in enumerate(below):
                     layer.paste(tile_below, (number * (quarter + 10), top))
                 draw, scale = ImageDraw.Draw(layer), side / responses.shape[1]
-                middle = (left + (col + 0.5) * scale, (row + 0.5) * scale)
+                across, down = left + (col + 0.5) * scale, (row + 0.5) * scale
                 outline(draw, x - 2, y - 2, x + tile + 2, y + tile + 2)
                 for radius, ink in ((10, "black"), (9, "white")):
-                    draw.circle(middle, radius, outline=ink)
+                    draw.ellipse((across - radius, down - radius, across + radius, down + radius), outline=ink)
                 rows = [
                     Row("cycles across the filter", f"{cycles[i]:.1f}", min(cycles[i].item() / 4, 1)),
                     Row("colour", f"{colour[i]:.2f}", colour[i].item()),

@@ -48,7 +48,7 @@ DROP = ast.unparse(solutions.definition(5, "drop"))
 PREPARED = f"""
 import torch
 from torch import nn
-from helpers import models, occlusion
+from helpers import models, occlusion, runtime
 from helpers.checks import check
 
 network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
