@@ -181,7 +181,7 @@ def load(
         The file of weights is damaged (wrong SHA-256), or does not fit the network.
     """
     names = available()
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4)
         raise LookupError(f"unknown model {name!r}; near matches: {', '.join(near) or 'see models.available()'}.")
     if name == "lecturenet":
@@ -220,7 +220,11 @@ def _lecturenet(path: Path, digest: str | None, device: str | torch.device | Non
         with safe_open(path, "pt") as file:
             categories = json.loads((file.metadata() or {})["categories"])
             state = {key: file.get_tensor(key).float() for key in list(file.keys())}
-            start = state.pop("start")
+        start = state.pop("start")
+        if not isinstance(categories, list) or not all(isinstance(label, str) for label in categories):
+            raise TypeError("its categories are no list of names")
+        if start.shape != state["conv1.weight"].shape:
+            raise TypeError(f"its start has shape {tuple(start.shape)}")
     except Exception as error:  # safetensors and json raise what they like for a bad file
         raise ValueError(f"{path} holds no weights of lecturenet: {error}") from error
     network = LectureNet(len(categories))
@@ -240,7 +244,11 @@ def _ready(classifier: Classifier, device: str | torch.device | None) -> Classif
 
 def _check(path: Path, digest: str | None) -> None:
     """Refuse a file that is missing, or whose SHA-256 does not begin with ``digest`` (None: not checked)."""
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise FileNotFoundError(f"no file of weights at {path}: {error}.") from error
+    if not found:
         raise FileNotFoundError(f"no file of weights at {path}.")
     if digest is not None:
         with path.open("rb") as file:

@@ -203,15 +203,21 @@ def test_a_bad_size_is_refused(size, ramp, tmp_path):
 # ------------------------------------------------------------------------------------------ addresses
 
 
+class Body(io.BytesIO):
+    """An answer that does not say how long it is."""
+
+    length = None
+
+
 def test_a_picture_from_an_address(ramp, tmp_path, monkeypatch):
     asked = []
 
-    def answer(request, timeout):
+    def answer(self, request, timeout):
         asked.append((request.full_url, request.get_header("User-agent"), timeout))
-        return open(path, "rb")  # noqa: PTH123, SIM115
+        return Body(path.read_bytes())
 
     path = save(ramp, tmp_path / "a.png")
-    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", answer)
     for scheme in ("http", "https"):
         assert torch.equal(photos.load_image(f"{scheme}://example.org/a.png", 16), photos.load_image(path, 16))
     assert [url for url, *_ in asked] == ["http://example.org/a.png", "https://example.org/a.png"]
@@ -234,7 +240,7 @@ def test_an_address_that_cannot_be_reached(error, monkeypatch):
     def refuse(*arguments, **options):
         raise error
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
     with pytest.raises(FileNotFoundError, match="https://example.org/a.png can't be reached.*give its path"):
         photos.load_image("https://example.org/a.png")
 
@@ -251,7 +257,7 @@ def test_an_address_that_is_none(url, monkeypatch):
 
 def test_an_address_that_gives_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(photos, "MAX_BYTES", 1000)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *arguments, **options: io.BytesIO(bytes(10**6)))
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *arguments, **options: Body(bytes(10**6)))
     with pytest.raises(ValueError, match="more than"):
         photos.load_image("https://example.org/a.png")
 

@@ -189,6 +189,9 @@ def advisories() -> str:
         packages = json.loads(result.stdout)["dependencies"]
     except (json.JSONDecodeError, KeyError):
         raise NotHere(f"the advisories can't be reached: {result.stderr.strip().splitlines()[-1:]}") from None
+    # pip-audit calls it a success when it could look up nothing at all.
+    if skipped := [one["name"] for one in packages if "skip_reason" in one]:
+        raise NotHere(f"{len(skipped)} of {len(packages)} packages could not be looked up")
     known = {one["name"]: [fault["id"] for fault in one["vulns"]] for one in packages if one.get("vulns")}
     assert not known, f"known vulnerabilities: {known}"
     return f"{len(packages)} packages"

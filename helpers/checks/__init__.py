@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .answers import Answer, Wrong
+from .answers import Answer, Wrong, describe, printable
 
 EXERCISES = 3  # in each of the ten chapters
 
@@ -67,7 +67,7 @@ def find(label: str) -> Exercise:
         There is none.
     """
     known = [f"{chapter}.{number}" for chapter in range(1, 11) for number in range(1, EXERCISES + 1)]
-    if label not in known:
+    if not isinstance(label, str) or label not in known:
         near = ", ".join(difflib.get_close_matches(str(label), known, n=3, cutoff=0)) or "1.1 to 10.3"
         raise LookupError(f"There is no exercise {label!r}; near matches: {near}.")
     importlib.import_module(f"{__name__}.chapter{int(label.partition('.')[0]):02}")
@@ -79,6 +79,11 @@ def judge(label: str, answer: Any) -> Result:
 
     ``answer`` is a function, or an `Answer` that knows how to call one elsewhere. No error in it gets out of here, and
     PyTorch's random numbers go on as if nothing had happened.
+
+    Raises
+    ------
+    LookupError
+        There is no such exercise.
     """
     asked = find(label)
     with torch.random.fork_rng(devices=[]):
@@ -86,9 +91,9 @@ def judge(label: str, answer: Any) -> Result:
         try:
             asked.checker(answer if isinstance(answer, Answer) else Answer(answer, asked))
         except Wrong as wrong:
-            return Result(label, False, str(wrong))
-        except Exception as error:  # something came back that the checker did not expect
-            return Result(label, False, f"What it returns can't be compared ({type(error).__name__}: {error}).")
+            return Result(label, False, printable(wrong))
+        except (Exception, SystemExit) as error:  # something came back that the checker did not expect
+            return Result(label, False, f"What it returns can't be compared ({describe(error)}).")
     return Result(label, True, "passed")
 
 

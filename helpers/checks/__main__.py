@@ -8,6 +8,7 @@ from pathlib import Path
 
 from helpers import runtime
 
+from .answers import printable
 from .grading import Limits, grade
 
 
@@ -30,16 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     rows, unread = [], 0
     for path in runtime.progress(paths, "grading", "notebook"):
+        name = printable(path)
         try:
             results = grade(path, chapter=options.chapter, limits=limits)
         except ValueError as error:
             unread += 1
-            print(f"{path}: {error}", file=sys.stderr)
+            print(f"{name}: {printable(error)}", file=sys.stderr)
             continue
-        print(f"{path}: {sum(result.passed for result in results)} of {len(results)}")
+        print(f"{name}: {sum(result.passed for result in results)} of {len(results)}")
         for label, passed, message in results:
-            print(f"  {label:>4}  {int(passed)}  {message}")
-            rows.append({"notebook": str(path), "exercise": label, "mark": int(passed), "message": message})
+            print(f"  {label:>4}  {int(passed)}  {' '.join(message.split())}")  # one line, whatever it holds
+            rows.append({"notebook": name, "exercise": label, "mark": int(passed), "message": message})
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.csv:

@@ -64,7 +64,21 @@ def _quote(error: BaseException, function: Callable) -> str:
     own = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
     place = f" (your line {lines[-1].lineno}: {lines[-1].line})" if lines and lines[-1].line else ""
-    return f"Your code raised {type(error).__name__}: {error}{place}."
+    return f"Your code raised {describe(error)}{place}."
+
+
+def printable(text: object, length: int = 2000) -> str:
+    """The text, not endless; what no terminal and no file should get, such as half a surrogate pair, is escaped."""
+    text = str(text)[:length]
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def describe(error: BaseException) -> str:
+    """The error's type and message, if it has one that can be shown."""
+    try:
+        return f"{type(error).__name__}: {printable(error)}"
+    except Exception:  # its own __str__ fails
+        return type(error).__name__
 
 
 def tensor(found: Any, what: str = "the result") -> Tensor:

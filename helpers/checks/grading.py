@@ -35,6 +35,8 @@ from . import EXERCISES, Exercise, Result, find, judge
 from .answers import Answer, Wrong
 
 REPLY = 2**28  # bytes, the longest reply that is read
+ELEMENTS = 2**26  # numbers and letters, the largest answer; a few bytes can stand for more than any memory holds
+NOTEBOOK = 10**8  # bytes, the longest notebook
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -125,9 +127,27 @@ class Remote(Answer):
             wrong, value = found.get("wrong"), found.get("value")
         except Exception as error:  # somebody wrote something else into the pipe
             raise Wrong("The submission's answer can't be read.") from error
+        if _is_huge([wrong, value]):
+            raise Wrong("The submission's answer is too large.")
         if wrong is not None:
             raise Wrong(str(wrong))
         return value
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether it unfolds to more than `ELEMENTS`: a repeated tensor, or a list of lists of the same list."""
+    left, waiting = ELEMENTS, [value]
+    while waiting and left >= 0:
+        part = waiting.pop()
+        if isinstance(part, torch.Tensor):
+            left -= part.numel()
+        elif isinstance(part, str | bytes):
+            left -= len(part)
+        elif isinstance(part, list | tuple | set | dict):
+            left -= 100 + len(part)  # a container costs something itself, so that the search ends soon
+            inner = part.values() if isinstance(part, dict) else part
+            waiting.extend(one for one in inner if not isinstance(one, bool | int | float))
+    return left < 0
 
 
 @contextmanager
@@ -177,16 +197,18 @@ def grade(path: Path, *, chapter: int | None = None, limits: Limits | None = Non
 
 def _sources(path: Path) -> list[str]:
     try:
+        if not path.is_file() or path.stat().st_size > NOTEBOOK:  # a pipe or a device might have no end
+            raise ValueError("it is not there, no file, or too long")
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no notebook that can be read: {error!r}.") from error
 
 
 def _chapter(path: Path, sources: list[str]) -> int:
     labels = Counter(re.findall(r"""check\(\s*["'](\d+)\.\d""", "\n".join(sources)))
     name = re.match(r"\d+", path.name)
-    found = int(labels.most_common(1)[0][0] if labels else name.group() if name else 0)
-    if not 1 <= found <= 10:
+    found = labels.most_common(1)[0][0] if labels else name.group() if name else ""
+    if found.lstrip("0") not in map(str, range(1, 11)):
         raise ValueError(f"{path} does not tell its chapter: give it with --chapter.")
-    return found
+    return int(found)
