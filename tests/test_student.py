@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import solutions
+import student_edition
 from student_edition import for_students, is_solution
 
 from helpers import checks
@@ -103,3 +105,15 @@ def test_a_solution_without_the_function_is_refused() -> None:
         cell.source = cell.source.replace("def rise(", "def risen(")
     with pytest.raises(ValueError, match="defines no function rise"):
         for_students(chapter)
+
+
+def test_the_edition_installs_the_code_from_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOK_REPOSITORY", "owner/name")
+    monkeypatch.setattr(sys, "argv", ["student_edition.py", str(tmp_path)])
+    student_edition.main()
+    paths = sorted(tmp_path.glob("*.ipynb"))
+    assert len(paths) == 10
+    for path in paths:
+        cells = nbformat.read(path, as_version=4).cells
+        assert any("git+https://github.com/owner/name@" in cell.source for cell in cells), path.name
+        assert not any(":::" in cell.source for cell in cells), path.name
