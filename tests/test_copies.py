@@ -39,7 +39,8 @@ def test_any_other_remote_is_none(remote: str) -> None:
 
 
 def test_the_address_comes_from_the_remote_or_from_one_variable(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.delenv("BOOK_REPOSITORY", raising=False)
+    for name in ("BOOK_REPOSITORY", "BOOK_BRANCH"):
+        monkeypatch.delenv(name, raising=False)
     assert find(tmp_path) is None  # no repository at all
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for command in (["init", "-q", "-b", "trunk"], ["commit", "-q", "--allow-empty", "-m", "x"]):
