@@ -86,6 +86,10 @@ def test_a_copy_holds_no_myst_and_no_link_that_leads_nowhere(path: Path, address
     assert [cell.source for cell in ours[1:]] == [cell.source for cell in theirs[1:]]
     assert (CLONE in theirs[0].source) == (address is None)
     assert (f'"{ADDRESS.package}"' in theirs[0].source) == (address is not None)
+    for cell in theirs:  # what the page folds is folded here, too
+        folded = {"hide-input", "solution"} & set(cell.metadata.get("tags", []))
+        assert cell.metadata.get("jupyter", {}).get("source_hidden", False) == bool(folded)
+    nbformat.validate(copied)
     assert notebook == nbformat.read(path, as_version=4)  # the original is left alone
 
 

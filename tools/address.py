@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIES = "colab"  # the branch that holds the notebooks for Colab (.github/workflows/pages.yml)
+COPIES = "colab"  # the branch that holds the notebooks for Colab (.ci/push_copies)
 
 
 class Address(NamedTuple):

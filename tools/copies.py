@@ -26,6 +26,8 @@ def travelling(notebook: NotebookNode, path: str, address: Address | None) -> No
     for cell in result.cells:
         if cell.cell_type == "markdown":
             cell.source = plain(cell.source, posixpath.dirname(path), address)
+        elif {"hide-input", "solution"} & set(cell.metadata.get("tags", [])):
+            cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}  # folded in JupyterLab and Colab
     result.cells = [cell for cell in result.cells if cell.source]
     if address:
         name_source(result, address.package)
