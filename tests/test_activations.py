@@ -225,7 +225,8 @@ class Stream:
             yield torch.from_numpy(array)
             del array
         tensors = [item for item in gc.get_objects() if issubclass(type(item), torch.Tensor)]
-        storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+        dense = [tensor for tensor in tensors if tensor.device.type == "cpu" and tensor.layout == torch.strided]
+        storages = [tensor.untyped_storage() for tensor in dense]
         self.bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
