@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -162,12 +162,17 @@ def reconstructed(who: str) -> float:
     """Megabytes that a reconstruction from VGG-16's last pool adds to the process, batch 8 at 224 px."""
     torch.manual_seed(0)
     model, images = make_layers(cfgs["D"]).eval(), torch.rand(8, 3, 224, 224)  # no head: its weights would be the peak
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    before = _resident("VmRSS")
     if who == "ours":
         deconvnet.reconstruct(model, images, "30", 5, (3, 3))
     else:
         captum.attr.Deconvolution(Flat(model)).attribute(images.requires_grad_(), target=5 * 49 + 3 * 7 + 3)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before
+    return _resident("VmHWM") - before
+
+
+def _resident(kind: str) -> float:
+    """Megabytes, now or at the peak. (getrusage's peak is that of the parent where this was larger.)"""
+    return float(re.search(rf"{kind}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
 def memory(goal: float) -> bool:
