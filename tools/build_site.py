@@ -57,6 +57,7 @@ def stage(address: Address | None) -> None:
         place_figures(notebook, path.stem)
         mark_captions(notebook)
         place_badges(notebook, path, address)
+        notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # nbval leaves it out
         nbformat.write(notebook, SOURCE / path)
     page = SOURCE / "book/timings.md"
     page.write_text(page.read_text(encoding="utf-8").replace(TIMINGS, "\n".join(_rows(seconds))), encoding="utf-8")
