@@ -272,7 +272,9 @@ def test_a_late_paint_a_shift_and_weight_are_noticed(browser: Browser, base: str
     late = """addEventListener('load', () => setTimeout(() => document.querySelector('.bd-article').insertAdjacentHTML(
         'afterbegin', `<p style="font-size: 40px">${'late '.repeat(200)}</p>`), 300));"""
     address = base + "book/setup.html"
-    (quick, steady, light), (slow, shifted, _) = _visit(browser, address, 1280), _visit(browser, address, 1280, late)
+    slow, shifted, _ = _visit(browser, address, 1280, late)
+    visits = [_visit(browser, address, 1280) for _ in range(3)]  # other work on the machine can disturb a visit
+    quick, steady, light = map(min, zip(*visits))
     assert quick < slow and steady < 0.05 < shifted
     heavy = _visit(browser, address, 1280, f"fetch('{base}_static/mathjax/tex-mml-chtml.js')")[2]
     assert 0.2 < heavy - light < 1
