@@ -7,11 +7,13 @@ import json
 import shutil
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import links
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,3 +124,35 @@ def test_no_network_says_nothing_about_a_link(book: Path, monkeypatch: pytest.Mo
     assert links.main(["--check"], book) == 2
     assert "No network" in capsys.readouterr().out
     assert (book / links.REGISTER).read_text() == before
+
+
+def test_a_proxy_that_refuses_is_no_network(book: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers http itself, and opens no tunnel for https."""
+    proxy = urllib.request.ProxyHandler({"http": base, "https": base})
+    monkeypatch.setattr(urllib.request, "_opener", urllib.request.build_opener(proxy))
+    (book / "README.md").write_text("<http://d.org/> <https://d.org/>")
+    (book / "book/references.bib").write_text("")
+    assert links.check("http://d.org/") == "ok"  # from the proxy, not from the host
+    assert links.check("https://d.org/").startswith("not reached")
+    assert links.main(["--check"], book) == 2
+    assert not (book / links.REGISTER).exists()
+
+
+def test_one_host_that_is_not_reached_is_a_fault(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "check", lambda url: "not reached: no such host" if "d.org" in url else "ok")
+    assert links.main(["--check"], book) == 1
+
+
+def test_every_source_is_read_and_examples_are_not_links(book: Path) -> None:
+    cells = [nbformat.v4.new_markdown_cell("<https://a.org/notebook>")]
+    for folder in ("notebooks", "book"):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), book / folder / "x.ipynb")
+    (book / "helpers").mkdir()
+    names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "book/x.md", "helpers/x.py"]
+    for name in names:
+        (book / name).write_text("https://a.org/text http://localhost:8/a.html https://127.0.0.1/ https://example.com/")
+    found = {url: where for url, where in links.collect(book).items() if "book/references.bib" not in where}
+    assert found == {
+        "https://a.org/notebook": ["book/x.ipynb", "notebooks/x.ipynb"],
+        "https://a.org/text": sorted(names),
+    }
