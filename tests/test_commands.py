@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import solutions
-from test_site_conditions import tracked
+from clones import ROOT, copy_to
 from torchvision.utils import save_image
 
 from helpers import photos
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", *(f"book/{name}.md" for name in ("index", "setup", "teaching")))
 PAGES += ("book/beyond_one_machine.md",)
 NOT_RUN = {
@@ -85,11 +83,7 @@ def test_what_is_not_run_is_there() -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the installed packages, and with what the blocks take for granted."""
-    place = tmp_path_factory.mktemp("clone")
-    for name in tracked():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, place / name)
-    (place / ".venv").symlink_to(ROOT / ".venv")
+    place = copy_to(tmp_path_factory.mktemp("clone"))
     for folder in ("submissions", "PHOTOGRAPHS"):
         (place / folder).mkdir()
     cells = [nbformat.v4.new_code_cell(source) for source in (PREPARED, 'check("5.1", drop)')]

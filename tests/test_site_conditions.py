@@ -14,8 +14,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from clones import ROOT, copy_to, tracked
 
-ROOT = Path(__file__).resolve().parent.parent
 TINY = """import matplotlib.pyplot as plt
 from helpers import figures, models, photos
 
@@ -25,22 +25,11 @@ print(f"{classifier.predict(image, k=1)[0][1]:.1f}")
 figures.show(plt.figure(figsize=(2, 2)), alt="A figure that is empty.")"""
 
 
-def tracked() -> list[str]:
-    """The files of the repository, also those that wait to be added."""
-    command = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
-    return [name for name in names if name and (ROOT / name).is_file()]
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The repository in a folder with a space and an umlaut; with the installed packages and the executed notebooks."""
-    place = tmp_path / "a cöpy of it"
-    for name in tracked():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, place / name)  # with its time: nothing is to be installed again
-    for name in (".venv", "node_modules"):
-        (place / name).symlink_to(ROOT / name)
+    place = copy_to(tmp_path / "a cöpy of it")
+    (place / "node_modules").symlink_to(ROOT / "node_modules")
     for folder in ("notebooks", "book"):
         (place / "_build" / folder).mkdir(parents=True)
         for path in (ROOT / "_build" / folder).glob("*.ipynb"):

@@ -32,6 +32,7 @@ import helpers
 SHADE = 3.0  # mean difference of two drawings of one figure, of 255, that two machines may make
 NOTEBOOKS = [*sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("book/*.ipynb"))]
 SLOW = ("colab", "lowest")
+CHECKED = ("helpers", "notebooks", "pyproject.toml", "environment.yml", "tools/colab.txt")  # what these two try out
 
 
 class NotHere(Exception):
@@ -70,7 +71,7 @@ def slow_checks() -> str:
         path = ROOT / f"_build/stand_in/{name}.json"
         assert path.exists(), f"`make {name}` has not run here"
         result = json.loads(path.read_text())
-        changed = run("git", "-C", ROOT, "diff", "--name-only", result["commit"], "HEAD", "--", "helpers", "notebooks")
+        changed = run("git", "-C", ROOT, "diff", "--name-only", result["commit"], "HEAD", "--", *CHECKED)
         assert not changed, f"`make {name}` ran before these changed:\n{changed}"
         assert re.search(rf"\| `make {name}` \| {result['date']} \|", notes), f"no row of {result['date']} for {name}"
         found.append(f"{name} {result['date']}")
@@ -98,23 +99,15 @@ def notebooks() -> str:
 
 def pictures(cell: nbformat.NotebookNode) -> list[np.ndarray]:
     """The figures among a cell's outputs, as pixels."""
-    data = [
-        output.data[kind] for output in cell.outputs for kind in output.get("data", {}) if kind.startswith("image/")
-    ]
+    bundles = [output.get("data", {}) for output in cell.outputs]
+    data = [bundle[kind] for bundle in bundles for kind in bundle if kind.startswith("image/")]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB"), dtype=float) for one in data]
 
 
 def citations() -> str:
-    """CITATION.cff fits its schema and names this repository; every work that is cited says where it can be found."""
-    run(
-        sys.executable,
-        "-m",
-        "check_jsonschema",
-        "--builtin-schema",
-        "vendor.citation-file-format",
-        "CITATION.cff",
-        cwd=ROOT,
-    )
+    """CITATION.cff fits its schema and names this repository; every work has authors, a title and a year."""
+    schema = ["--builtin-schema", "vendor.citation-file-format"]
+    run(sys.executable, "-m", "check_jsonschema", *schema, ROOT / "CITATION.cff")
     works = parse_file(ROOT / "book/references.bib").entries
     for key, work in works.items():
         assert work.fields.get("year") and work.fields.get("title") and work.persons.get("author"), key
@@ -173,17 +166,8 @@ def advisories() -> str:
         run(sys.executable, "-m", "venv", folder)
         inside = Path(folder) / "bin/python"
         run(inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pip-audit")
-        command = [
-            inside,
-            "-m",
-            "pip_audit",
-            "-r",
-            ROOT / "requirements.txt",
-            "--no-deps",
-            "--disable-pip",
-            "-f",
-            "json",
-        ]
+        options = ["--no-deps", "--disable-pip", "--format", "json"]
+        command = [inside, "-m", "pip_audit", "--requirement", ROOT / "requirements.txt", *options]
         result = subprocess.run(command, capture_output=True, text=True)
     try:
         packages = json.loads(result.stdout)["dependencies"]
