@@ -20,7 +20,7 @@ RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 M
 SITE_TOOLS := $(addprefix tools/,address.py build_site.py copies.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
-.PHONY: help book test setup packages address execute site lint unit nbval browser benchmark colab lowest links release-check refresh student serve clean
+.PHONY: help book test setup packages address execute site lint unit nbval browser benchmark colab lowest portable links release-check refresh student serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -82,7 +82,7 @@ unit: .venv/installed ## Test the package
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore-glob "tests/test_site*.py"
 
 nbval: .venv/installed ## Run every notebook without a network, compare its numbers, keep the run for the site
-	$(ONE) $(RUN) $(BIN)/python tools/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.keep_run \
+	$(ONE) $(RUN) $(BIN)/python tools/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.compare_numbers -p tools.keep_run \
 	  -n 2 --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
 browser: site ## Test the site in a headless browser
@@ -100,10 +100,13 @@ colab: .venv/installed ## Run the chapters in what stands in for Colab (half an 
 lowest: .venv/installed ## Run the chapters with the lowest versions that are allowed (likewise)
 	$(BIN)/python tools/stand_in.py lowest
 
+portable: .venv/installed ## Run unit tests and notebooks as on other CPUs, and say which numbers move (an hour)
+	$(BIN)/python tools/portable.py
+
 links: .venv/installed ## Check the links that lead out of the book (needs a network)
 	$(BIN)/python tools/links.py --check
 
-release-check: test colab lowest ## Everything that a release needs
+release-check: test colab lowest portable ## Everything that a release needs
 	$(BIN)/python tools/release_check.py
 
 refresh: execute ## Write the outputs of a fresh run back into notebooks/

@@ -8,14 +8,17 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
+from chapters import CHECKED
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from install_browser import find  # noqa: E402
 
-torch.set_num_threads(1)  # the networks are small: threads that wait for each other took six times as long
+# One thread unless asked for: the networks are small, and threads that wait for each other took six times as long.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 DEVICES = ["cpu"]
 DEVICES += ["cuda"] if torch.cuda.is_available() else []
@@ -40,6 +43,15 @@ def exact_device(device) -> torch.device:
 def same_random_numbers() -> None:
     """Networks that a test makes without a seed are the same in every run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[nbformat.NotebookNode, Path]:
+    """A notebook of one checked cell that was run, and where to write it."""
+    output = nbformat.v4.new_output("stream", name="stdout", text="share: 0.72\n")
+    cell = nbformat.v4.new_code_cell("print(f'share: {18 / 25:.2f}')", execution_count=1, outputs=[output])
+    cell.metadata["tags"] = [CHECKED]
+    return nbformat.v4.new_notebook(cells=[cell]), tmp_path / "small.ipynb"
 
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -31,8 +31,8 @@ import helpers
 
 SHADE = 3.0  # mean difference of two drawings of one figure, of 255, that two machines may make
 NOTEBOOKS = [*sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("book/*.ipynb"))]
-SLOW = ("colab", "lowest")
-CHECKED = ("helpers", "notebooks", "pyproject.toml", "environment.yml", "tools/colab.txt")  # what these two try out
+SLOW = {"colab": "stand_in/colab.json", "lowest": "stand_in/lowest.json", "portable": "portable.json"}
+CHECKED = ("helpers", "notebooks", "pyproject.toml", "environment.yml", "tools/colab.txt")  # what these try out
 
 
 class NotHere(Exception):
@@ -67,8 +67,8 @@ def version() -> str:
 def slow_checks() -> str:
     """The release notes hold the date of the last result of each slow target, and it was a run of this code."""
     notes, found = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), []
-    for name in SLOW:
-        path = ROOT / f"_build/stand_in/{name}.json"
+    for name, file in SLOW.items():
+        path = ROOT / "_build" / file
         assert path.exists(), f"`make {name}` has not run here"
         result = json.loads(path.read_text())
         changed = run("git", "-C", ROOT, "diff", "--name-only", result["commit"], "HEAD", "--", *CHECKED)
