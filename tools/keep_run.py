@@ -1,6 +1,6 @@
 """A plugin for nbval: the run whose numbers it compares is the one that the site shows, so that no chapter runs twice.
 
-    HELPERS_DARK_FIGURES=1 python -m pytest --nbval-lax -p tools.keep_run notebooks/NAME.ipynb
+    HELPERS_DARK_FIGURES=1 python -m pytest --nbval-lax -p tools.compare_numbers -p tools.keep_run notebooks/NAME.ipynb
 
 writes ``_build/notebooks/NAME.ipynb``, as ``tools/execute.py`` does, unless a cell failed.
 """
@@ -13,7 +13,6 @@ import nbformat
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-DARK = "application/vnd.helpers.dark+json"  # drawings for dark pages: of this run alone, so not compared
 BUILD = Path("_build")
 
 
@@ -21,7 +20,6 @@ BUILD = Path("_build")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if isinstance(item, IPyNbCell) and not hasattr(item.parent, "started"):
         item.parent.started, item.parent.failed = time.perf_counter(), False
-        item.parent.skip_compare = (*item.parent.skip_compare, DARK)
 
 
 @pytest.hookimpl(wrapper=True)
