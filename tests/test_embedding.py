@@ -248,16 +248,30 @@ def test_tsne_keeps_groups_together_and_is_repeatable():
     assert (labels[nearest] == labels[:, None]).float().mean() > 0.95
 
 
-def test_perplexity_is_the_number_of_neighbours_that_count():
-    """Of noise, a low perplexity makes clumps (chapter 9): the nearest is near, measured by the whole map."""
+def kept(data: torch.Tensor, points: torch.Tensor, k: int = 10) -> float:
+    """The share of each point's ``k`` nearest neighbours that are among its ``k`` nearest on the map."""
+    near = [torch.cdist(rows, rows).fill_diagonal_(torch.inf).topk(k, largest=False).indices for rows in (data, points)]
+    return (near[0][:, :, None] == near[1][:, None]).any(2).float().mean().item()
+
+
+def test_tsne_keeps_more_neighbours_than_the_plane_of_most_variance():
+    """Even of noise, which has no plane: over twenty seeds and three kinds of CPU the lead was 0.12 at least."""
     data = torch.randn(150, 20)
+    assert kept(data, embedding.tsne(data, perplexity=10)) > kept(data, embedding.pca(data, 2).points) + 0.06
 
-    def gap(perplexity):
-        points = embedding.tsne(data, perplexity)
-        distances = torch.cdist(points, points).fill_diagonal_(torch.inf)
-        return distances.amin(1).median() / points.std()
 
-    assert gap(2) < 0.5 * gap(40)
+def test_the_perplexity_is_passed_on(monkeypatch):
+    given = []
+
+    class Spy(manifold.TSNE):
+        def fit_transform(self, data):
+            given.append(self.perplexity)
+            return data[:, :2]
+
+    monkeypatch.setattr(manifold, "TSNE", Spy)
+    embedding.tsne(cloud(), perplexity=5)
+    embedding.tsne(cloud(), perplexity=7)
+    assert given == [5, 7]
 
 
 def test_tsne_sees_fifty_components_only(monkeypatch):
