@@ -29,6 +29,13 @@ def test_the_site_is_there() -> None:
     }
 
 
+def test_the_root_leads_on_and_has_an_icon() -> None:
+    """Else a browser asks for a favicon.ico that is not there. (A headless one asks for none, so the file is read.)"""
+    root = (SITE / "index.html").read_text(encoding="utf-8")
+    targets = re.findall(r'(?:url=|rel="icon"[^>]*href=")([^"]+)"', root)
+    assert [(SITE / target).is_file() for target in targets] == [True, True], root
+
+
 @pytest.fixture(scope="module")
 def base(serve: Callable[[Path], str]) -> str:
     return serve(SITE)

@@ -171,6 +171,9 @@ def main() -> None:
         sys.exit(f"{result.stdout}\nThe site was not built: see the warnings above.")
     for page in (work / "_build/html").rglob("*.html"):
         page.write_text(mend(page.read_text(encoding="utf-8"), address), encoding="utf-8")
+    root = work / "_build/html/index.html"  # only leads on, with no icon: a browser would ask for /favicon.ico
+    icon = '<link rel="icon" type="image/svg+xml" href="_static/favicon.svg">'
+    root.write_text(root.read_text(encoding="utf-8").rstrip() + f"\n{icon}\n", encoding="utf-8")
     for path in NOTEBOOKS:
         copy = travelling(nbformat.read(path, as_version=4), path.as_posix(), address)
         nbformat.write(copy, work / "_build/html" / path)
