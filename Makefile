@@ -10,7 +10,7 @@ BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := book/scoreboard.ipynb $(CHAPTERS) # the longest first: two at a time end together
 EXECUTED := $(NOTEBOOKS:%=_build/%)
-PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/weights/*)
+PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
 ALONE := $(PYTHON) tools/alone.py
 # Two workers with two threads each would fight for two cores.

@@ -4,7 +4,10 @@ import ast
 import hashlib
 import json
 import pickle
+import shutil
 import socket
+import tarfile
+import time
 from pathlib import Path
 
 import networks
@@ -98,7 +101,10 @@ def test_crops_refuses(options):
         datasets.crops("train", **({"photo_size": 128, "size": 32} | options))
 
 
-@pytest.mark.parametrize("load", [datasets.crops, datasets.faces, datasets.caltech101, datasets.cifar10])
+LOADERS = [datasets.crops, datasets.faces, datasets.groceries, datasets.caltech101, datasets.cifar10]
+
+
+@pytest.mark.parametrize("load", LOADERS)
 @pytest.mark.parametrize("split", ["val", "Train", "", None, 0])
 def test_an_unknown_split_is_refused(load, split):
     with pytest.raises(ValueError, match="'train' or 'test'"):
@@ -120,6 +126,195 @@ def test_faces():
     # faces are alike and other patches are not: the labels are not mixed up
     spread = [data.images[data.labels == label].std(0).mean() for data in (train, test) for label in (0, 1)]
     assert spread[0] < spread[1] and spread[2] < spread[3]
+
+
+# ------------------------------------------------------------------------------------------- groceries
+
+
+@pytest.fixture(scope="module")
+def groceries():
+    return {split: datasets.groceries(split) for split in ("train", "test")}
+
+
+def test_groceries_has_its_classes_and_counts(groceries):
+    for data in groceries.values():
+        assert data.images.shape == (len(data), 3, 160, 160) and data.images.dtype == torch.float32
+        assert data.images.min() >= 0 and data.images.max() <= 1
+        assert data.images.std((1, 2, 3)).min() > 0.02  # there is something on each
+        assert len(data.classes) == 43 and data.classes[:3] == ("Apple", "Avocado", "Banana")
+        assert data.classes[-1] == "Zucchini" and len(set(data.classes)) == 43
+        image, label = data[5]
+        assert torch.equal(image, data.images[5]) and label == data.labels[5] and isinstance(label, int)
+    assert torch.bincount(groceries["train"].labels).min() >= 15  # what chapter 10 needs
+    assert torch.bincount(groceries["test"].labels).min() >= 14  # there are no more asparagus
+    assert 1400 < sum(map(len, groceries.values())) < 1600
+
+
+def test_no_grocery_is_twice_or_in_both_splits(groceries):
+    train, test = (groceries[split] for split in ("train", "test"))
+    for split, data in groceries.items():
+        assert len(set(data.names)) == len(data) and all(name.startswith(f"{split}/") for name in data.names)
+    pixels = {image.numpy().tobytes() for image in train.images}
+    assert len(pixels) == len(train) and not any(image.numpy().tobytes() in pixels for image in test.images)
+
+
+def test_labels_names_and_json_agree(groceries):
+    for split, coarse in groceries.items():
+        fine = datasets.groceries(split, "fine", size=8)
+        assert len(fine.classes) == 81 and fine.labels.unique().tolist() == list(range(81))
+        assert fine.names == coarse.names and fine.images.shape == (len(coarse), 3, 8, 8)
+        row = 0
+        for shard, digest in datasets.GROCERIES.items():
+            with tarfile.open(datasets.DATA / shard) as archive:
+                for about in (json.load(archive.extractfile(m)) for m in archive if m.name.endswith(".json")):
+                    if split in shard:
+                        assert about["path"] == coarse.names[row]
+                        assert (about["label"], about["coarse"]) == (fine.labels[row], coarse.labels[row])
+                        assert about["names"] == [fine.classes[fine.labels[row]], coarse.classes[coarse.labels[row]]]
+                        assert about["names"][0] == about["path"].split("/")[-1][:-8]  # "Banana_003.jpg"
+                        row += 1
+            assert hashlib.sha256((datasets.DATA / shard).read_bytes()).hexdigest() == digest
+        assert row == len(coarse)
+
+
+def test_the_shards_are_small_and_are_all_used():
+    files = {path.name: path.stat().st_size for path in datasets.DATA.glob("*.tar")}
+    assert files.keys() == datasets.GROCERIES.keys()
+    assert max(files.values()) <= 4_000_000 and 10_000_000 <= sum(files.values()) <= 14_000_000
+
+
+def test_groceries_are_the_same_each_time_and_read_quickly(groceries):
+    start = time.process_time()
+    again = datasets.groceries("train")
+    assert time.process_time() - start < 5  # it takes 1 s
+    assert torch.equal(again.images, groceries["train"].images) and torch.equal(again.labels, groceries["train"].labels)
+
+
+SHARD = "groceries-test-000000.tar"
+DAMAGE = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "one bit": lambda data: data[:1000] + bytes([data[1000] ^ 1]) + data[1001:],
+    "longer": lambda data: data + b"x",
+    "a pickle": lambda data: pickle.dumps({"label": 1}),
+    "another shard": lambda data: (datasets.DATA / "groceries-train-000000.tar").read_bytes(),
+}
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    """A copy of the package's shards, in which nothing may be unpickled or unpacked to a file."""
+    for name in datasets.GROCERIES:
+        shutil.copy(datasets.DATA / name, tmp_path)
+    monkeypatch.setattr(datasets, "DATA", tmp_path)
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("unpickled"))
+    for name in ("extract", "extractall"):
+        monkeypatch.setattr(tarfile.TarFile, name, lambda *_, **__: pytest.fail("written to disk"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_shard_is_named(shards, kind):
+    (shards / SHARD).write_bytes(DAMAGE[kind]((shards / SHARD).read_bytes()))
+    with pytest.raises(ValueError, match=rf"{SHARD} is damaged: its SHA-256 is .*Install the package"):
+        datasets.groceries("test")
+    assert len(datasets.groceries("train", size=8)) > 700  # the other split is whole
+
+
+def test_a_missing_shard_is_named(shards):
+    (shards / SHARD).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"no shard at .*{SHARD}: install the package"):
+        datasets.groceries("test")
+    (shards / SHARD).mkdir()
+    with pytest.raises(FileNotFoundError, match=SHARD):
+        datasets.groceries("test")
+
+
+@pytest.mark.parametrize(
+    "options", [{"level": "middle"}, {"level": 0}, {"level": None}, {"size": 0}, {"size": 1.5}, {"size": "160"}]
+)
+def test_groceries_refuses(options, tmp_path):
+    for root in (None, tmp_path):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            datasets.groceries("train", root=root, **options)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """The set as its authors publish it, with three classes and a picture of one grey for each line of its lists."""
+    heading = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str)"
+    rows = ["Granny-Smith,0,Apple,0,/a.jpg", "Red-Delicious,1,Apple,0,/b.jpg", "Leek,2,Leek,1,/c.jpg"]
+    (tmp_path / "classes.csv").write_text("\n".join([heading, *rows]) + "\n")
+    for split, lines in {"train": [(0, 0), (1, 0), (2, 1), (1, 0)], "test": [(2, 1), (0, 0)]}.items():
+        (tmp_path / split).mkdir()
+        for number, _ in enumerate(lines):
+            picture = Image.fromarray(np.full((60, 40, 3), 50 * number + 25, np.uint8))
+            picture.save(tmp_path / split / f"{number}.png")
+        text = [f"{split}/{number}.png, {fine}, {coarse}\n" for number, (fine, coarse) in enumerate(lines)]
+        (tmp_path / f"{split}.txt").write_text("".join(text))
+    return tmp_path
+
+
+def test_the_whole_set_is_read_from_a_folder(whole):
+    train, test = (datasets.groceries(split, root=whole) for split in ("train", "test"))
+    assert (len(train), len(test)) == (4, 2) and train.classes == test.classes == ("Apple", "Leek")
+    assert train.labels.tolist() == [0, 0, 1, 0] == [label for _, label in train]
+    fine = datasets.groceries("train", "fine", root=str(whole), size=8)
+    assert fine.classes == ("Granny-Smith", "Red-Delicious", "Leek") and fine.labels.tolist() == [0, 1, 2, 1]
+    assert fine[0][0].shape == (3, 8, 8) and train[0][0].shape == (3, 160, 160)
+    for number, (image, _) in enumerate(train):
+        assert image.unique().tolist() == [pytest.approx((50 * number + 25) / 255)]
+    images, labels = next(iter(torch.utils.data.DataLoader(test, 2)))
+    assert images.shape == (2, 3, 160, 160) and labels.tolist() == [1, 0]
+    assert test.names == ("test/0.png", "test/1.png")
+
+
+def test_photographs_are_read_when_they_are_asked_for(whole):
+    (whole / "train" / "1.png").unlink()
+    (whole / "train" / "2.png").write_bytes(b"no picture")
+    data = datasets.groceries("train", root=whole)
+    assert data[0][1] == 0
+    with pytest.raises(FileNotFoundError, match="1.png"):
+        data[1]
+    with pytest.raises(ValueError, match="2.png"):
+        data[2]
+
+
+def test_the_package_and_the_whole_set_are_prepared_alike(whole, groceries):
+    """A photograph of the package, given as a folder of the whole set, comes back as it was."""
+    picture = groceries["test"].images[7]
+    Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(whole / "test" / "0.png")
+    assert torch.equal(datasets.groceries("test", root=whole)[0][0], picture)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.txt", b"train/0.png\n"),
+        ("train.txt", b"train/0.png, a, 0\n"),
+        ("train.txt", b"train/0.png, 9, 9\n"),
+        ("train.txt", b""),
+        ("train.txt", b"\xff\xfe\x00"),
+        ("classes.csv", b"a,b\n1,2\n"),
+        ("classes.csv", b"a,b,c,d\nLeek,2,Leek,2\n"),
+        ("classes.csv", b"heading only\n"),
+        ("classes.csv", b""),
+    ],
+)
+def test_a_list_of_another_form_is_named(whole, name, content):
+    (whole / name).write_bytes(content)
+    for level in ("coarse", "fine"):
+        with pytest.raises(ValueError, match=rf"{name} is no list of the Grocery Store Dataset"):
+            datasets.groceries("train", level, root=whole)
+
+
+def test_a_missing_list_is_named(whole):
+    (whole / "train.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train\.txt can't be read.*the folder `dataset`"):
+        datasets.groceries("train", root=whole)
+    for root in (whole / "nowhere", whole / "classes.csv"):
+        with pytest.raises(FileNotFoundError, match=r"classes\.csv can't be read"):
+            datasets.groceries("test", root=root)
 
 
 # ------------------------------------------------------------------------------------- sets of torchvision

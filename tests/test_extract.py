@@ -1,6 +1,7 @@
 """tools/extract.py: two processes give what one gives, also after one was killed; nothing grows with the set."""
 
 import contextlib
+import gzip
 import io
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import activations, embedding, models, photos
+from helpers import activations, datasets, embedding, models, photos
 
 TOOL = Path(__file__).parents[1] / "tools" / "extract.py"
 OPTIONS = ["--network", "lecturenet", "--layer", "relu2", "--k", "3", "--size", "64", "--shard", "4", "--batch", "3"]
@@ -136,6 +137,48 @@ def test_tar_files_are_shards(folder, alone, tmp_path):
         np.load(tmp_path / "out/features.npy"), np.load(alone / "features.npy"), rtol=1e-6, atol=1e-6
     )
     assert (tmp_path / "out/names.txt").read_text() == (alone / "names.txt").read_text().replace("/", ".tar/")
+
+
+def test_it_runs_on_the_shards_of_the_package(tmp_path):
+    """On one of them: its rows are the features of what `datasets.groceries` gives."""
+    (tmp_path / "in").mkdir()
+    shard = "groceries-test-000002.tar"
+    shutil.copy(datasets.DATA / shard, tmp_path / "in")
+    result = run(tmp_path / "in", tmp_path / "out", "--batch", "32")
+    assert result.returncode == 0, result.stderr
+    names = (tmp_path / "out/names.txt").read_text().splitlines()
+    data = datasets.groceries("test", size=64)
+    first = len(data) - len(names)
+    assert 100 < len(names) < len(data) and (tmp_path / "out/broken.txt").read_text() == ""
+    assert names == [f"{shard}/{Path(name).name}" for name in data.names[first:]]
+    expected = embedding.features(models.load("lecturenet", device="cpu"), data.images[first:])
+    np.testing.assert_allclose(np.load(tmp_path / "out/features.npy"), expected.numpy(), atol=1e-5)
+
+
+def hostile(content):
+    """A tar file: cut, compressed, or with one member that claims to be a picture of a petabyte, all of it a hole."""
+    header = tarfile.TarInfo("large.png")
+    header.size = 2**31
+    data = header.tobuf(tarfile.GNU_FORMAT)
+    if content == "sparse":  # GNU's old format: no data, real size at offset 483
+        data = bytearray(data)
+        data[156:157], data[124:136], data[483:495] = b"S", b"%011o\0" % 0, b"\x80" + (2**50).to_bytes(11)
+        data[148:156] = b" " * 8
+        data[148:156] = b"%06o\0 " % sum(data[:512])
+    return {"cut": bytes(data), "sparse": bytes(data) + bytes(1024), "gzip": gzip.compress(bytes(10**6))}[content]
+
+
+@pytest.mark.parametrize("content", ["cut", "gzip", "sparse"])
+def test_a_hostile_tar_file_costs_an_error(tmp_path, content):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar").write_bytes(hostile(content))
+    result = run(tmp_path / "in", tmp_path / "out")
+    assert result.returncode != 0
+    if content == "sparse":
+        assert "none of the files is a picture" in result.stderr
+        assert "a.tar/large.png has more than 20 MB" in (tmp_path / "out/broken.txt").read_text()
+    else:
+        assert "a.tar is damaged" in result.stderr
 
 
 def test_another_run_is_refused(folder, alone, tmp_path):

@@ -63,10 +63,11 @@ def read(source: Path, shard: list[str]) -> Iterator[tuple[str, bytes]]:
             yield name, (source / name).read_bytes()
             continue
         try:
-            with tarfile.open(source / name) as archive:
+            with tarfile.open(source / name, "r:") as archive:  # not compressed: a small file could hold a large one
                 for member in archive:
                     if member.isfile() and Path(member.name).suffix.lower() in PICTURES:
-                        yield f"{name}/{member.name}", archive.extractfile(member).read()
+                        data = archive.extractfile(member).read(photos.MAX_BYTES + 1)  # one more is too large to decode
+                        yield f"{name}/{member.name}", data
         except tarfile.TarError as error:
             raise ValueError(f"{source / name} is damaged ({error}): repair or remove it, and start again.") from error
 
