@@ -248,7 +248,7 @@ def test_randomisation_falls_for_a_real_network_and_not_for_an_edge_detector(see
     assert all(value == pytest.approx(1) for value in blind.values())
     claim(fallen["blocks.4"], below=0.6)
     claim(max(fallen.values()), below=0.95)
-    assert all(-1 <= value for value in fallen.values())
+    assert min(fallen.values()) >= -1
 
 
 def test_randomisation_goes_from_the_top_down():
