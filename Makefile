@@ -20,7 +20,7 @@ RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 M
 SITE_TOOLS := $(addprefix tools/,address.py build_site.py copies.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
 
-.PHONY: help book test setup packages address execute site lint unit nbval browser benchmark colab lowest portable links release-check refresh student serve clean
+.PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ lint: .venv/installed ## Check format and style of the code
 
 unit: .venv/installed ## Test the package
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore-glob "tests/test_site*.py"
+
+seeds: .venv/installed ## Run the tests of random outcomes with twenty seeds
+	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m random --seeds 20 tests
 
 nbval: .venv/installed ## Run every notebook without a network, compare its numbers, keep the run for the site
 	$(ONE) $(RUN) $(BIN)/python tools/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.compare_numbers -p tools.keep_run \

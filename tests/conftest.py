@@ -3,8 +3,10 @@
 import functools
 import http.server
 import os
+import statistics
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,10 +41,90 @@ def exact_device(device) -> torch.device:
     return device
 
 
+# ----------------------------------------------------------------------------- tests of a random outcome
+
+THIN = 3  # standard deviations: a bound that is nearer to what is measured is a matter of luck
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=1, help="how many seeds each test marked `random` runs with")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    seeds = metafunc.config.getoption("--seeds")
+    if seeds > 1 and metafunc.definition.get_closest_marker("random"):
+        metafunc.parametrize("seed", range(seeds))
+
+
+@pytest.fixture
+def seed() -> int:
+    """What a test marked `random` draws its numbers from: 0, or each of ``--seeds``."""
+    return 0
+
+
 @pytest.fixture(autouse=True)
-def same_random_numbers() -> None:
+def same_random_numbers(seed: int) -> None:
     """Networks that a test makes without a seed are the same in every run."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
+
+
+@pytest.fixture
+def claim(record_property) -> Callable[..., None]:
+    """Assert that a number lies above or below a bound, and note it for the table of ``--seeds``."""
+
+    def check(value: float, *, above: float | None = None, below: float | None = None) -> None:
+        value, above, below = (None if one is None else float(one) for one in (value, above, below))
+        record_property("claim", (value, above, below))
+        assert above is None or value > above
+        assert below is None or value < below
+
+    return check
+
+
+def margins(reporter: pytest.TerminalReporter) -> dict[str, tuple[int, int, float, str]]:
+    """Of each marked test: runs, failures, and the smallest margin of its claims with the number nearest to a bound.
+
+    A margin is the distance of the mean over the seeds from the bound, in standard deviations over the seeds.
+    """
+    reports = [report for kind in ("passed", "failed", "error") for report in reporter.stats.get(kind, [])]
+    runs, failures, claims = defaultdict(int), defaultdict(int), defaultdict(lambda: defaultdict(list))
+    for report in reports:
+        if "random" not in report.keywords or (report.when != "call" and report.passed):
+            continue
+        test = report.nodeid.partition("[")[0]
+        runs[test] += 1
+        failures[test] += report.failed
+        noted = [value for name, value in report.user_properties if name == "claim"]
+        for place, (value, above, below) in enumerate(noted):
+            for sign, bound in ((1, above), (-1, below)):
+                if bound is not None:
+                    claims[test][place, sign, bound].append(value)
+    table = {}
+    for test in runs:
+        closest = (float("inf"), "")
+        for (_, sign, bound), values in claims[test].items():
+            distance, spread = sign * (statistics.fmean(values) - bound), statistics.pstdev(values)
+            nearest = min(values, key=lambda value: sign * value)
+            said = f"{nearest:.4g} {'>' if sign > 0 else '<'} {bound:.4g}"
+            closest = min(closest, (distance / spread if spread else float("inf") * distance, said))
+        table[test] = (runs[test], failures[test], *closest)
+    return table
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--seeds") > 1:
+        terminalreporter.section("seeds: failures, smallest margin in standard deviations, number nearest to a bound")
+        for test, (runs, failures, margin, said) in sorted(margins(terminalreporter).items()):
+            line = f"{failures:3}/{runs:<4} {margin:6.1f}  {said:24} {test}" + ("  THIN" if margin < THIN else "")
+            terminalreporter.line(line, red=bool(failures) or margin < THIN)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A thin margin fails the run, as a failure does."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--seeds") > 1 and reporter and exitstatus == 0:
+        session.exitstatus = int(any(margin < THIN for _, _, margin, _ in margins(reporter).values()))
 
 
 @pytest.fixture

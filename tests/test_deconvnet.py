@@ -207,15 +207,15 @@ def test_a_batch_is_its_images_one_by_one():
 
 def test_the_default_position_is_the_strongest():
     model, image = chain("vgg16"), images(1, 32)[0]
-    maps = layers.run_to(model, "13", image[None])
-    place = strongest(maps, [11])[0]
-    expected = deconvnet.reconstruct(model, image, "13", 11, place)
-    assert torch.equal(deconvnet.reconstruct(model, image, "13", 11), expected)
+    maps, (channel, _) = layers.run_to(model, "13", image[None]), lively(model, "13", image[None])
+    place = strongest(maps, [channel])[0]
+    expected = deconvnet.reconstruct(model, image, "13", channel, place)
+    assert torch.equal(deconvnet.reconstruct(model, image, "13", channel), expected)
     positions = (torch.tensor(place), list(place), tuple(torch.tensor(place)))
     for position in positions:
-        assert torch.equal(deconvnet.reconstruct(model, image, "13", 11, position), expected)
+        assert torch.equal(deconvnet.reconstruct(model, image, "13", channel, position), expected)
     other = (place[0], (place[1] + 1) % maps.shape[3])
-    assert not torch.equal(deconvnet.reconstruct(model, image, "13", 11, other), expected)
+    assert not torch.equal(deconvnet.reconstruct(model, image, "13", channel, other), expected)
 
 
 def test_what_comes_back_lies_in_the_receptive_field():

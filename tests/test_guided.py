@@ -12,7 +12,7 @@ from networks import images, seeded, tiny, unchanged
 from torch import nn
 from torchvision.models.vgg import make_layers
 
-from helpers import cam, guided, models, saliency
+from helpers import cam, guided, models, photos, saliency
 
 
 def independent(model, batch, target):
@@ -151,7 +151,8 @@ def test_by_hand_where_a_unit_is_saturated():
     ],
 )  # fmt: skip
 def test_guided_gradcam_equals_captum(name, layer, last):
-    model, batch = built(name).cpu(), images(2, 96)
+    model = built(name).cpu()
+    batch = torch.stack([photos.load(photo, 96) for photo in ("coffee", "chelsea")]).double()
     with torch.no_grad():
         targets = model(batch).argmax(1)
     with pytest.warns(UserWarning, match="Setting backward hooks on ReLU activations"):

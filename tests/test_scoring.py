@@ -201,13 +201,11 @@ def test_deletion_ends_in_grey_and_insertion_in_the_photograph(device):
     assert deleted.scores[0].item() == pytest.approx(probability, abs=1e-5)
     assert deleted.scores[-1].item() == pytest.approx(grey, abs=1e-5)
     assert inserted.scores[-1].item() == pytest.approx(probability, abs=1e-5)
-    assert abs(inserted.scores[0] - inserted.scores[-1]) > 1e-3  # it does start blurred
     assert scoring.insertion(model, image, heatmap, 2, steps=8) == inserted.area
     fine = torch.zeros(3, 32, 32)
-    fine[:, ::2] = 1  # stripes: blurred, they are grey
-    blurred = Linear(torch.ones(3, 32, 32) * 0.01)
-    start = scoring.insertion_curve(blurred, fine, heatmap, 0, steps=1).scores[0]
-    assert start.item() == pytest.approx(0.5, abs=0.01)
+    fine[:, ::2] = 1  # stripes: the network sees them, and blurred they are grey
+    start, end = scoring.insertion_curve(Linear((fine - 0.5) * 0.01), fine, heatmap, 0, steps=1).scores.tolist()
+    assert start == pytest.approx(0.5, abs=0.05) and end > 0.99
 
 
 def test_without_a_target_it_is_the_class_predicted_for_the_whole_photograph():
@@ -234,7 +232,8 @@ def test_a_map_of_another_size_is_refused():
 # -------------------------------------------------------------------------------------- randomisation
 
 
-def test_randomisation_falls_for_a_real_network_and_not_for_an_edge_detector():
+@pytest.mark.random
+def test_randomisation_falls_for_a_real_network_and_not_for_an_edge_detector(seed, claim):
     model, image = networks.lite0(), photos.load("coffee", 96)
 
     def edges(model, image, target):
@@ -242,13 +241,14 @@ def test_randomisation_falls_for_a_real_network_and_not_for_an_edge_detector():
 
     paths = ["classifier", "conv_head", "blocks.6", "blocks.5", "blocks.4"]
     with unchanged(model):
-        fallen = scoring.randomisation(model, saliency.gradient, image, 967, paths=paths)
+        fallen = scoring.randomisation(model, saliency.gradient, image, 967, paths=paths, seed=seed)
         blind = scoring.randomisation(model, edges, image, 967, paths=paths)
         nothing = scoring.randomisation(model, saliency.gradient, image, 967, paths=[])
     assert list(fallen) == list(blind) == paths and nothing == {}
     assert all(value == pytest.approx(1) for value in blind.values())
-    assert fallen["blocks.4"] < 0.6
-    assert all(-1 <= value < 0.95 for value in fallen.values())
+    claim(fallen["blocks.4"], below=0.6)
+    claim(max(fallen.values()), below=0.95)
+    assert min(fallen.values()) >= -1
 
 
 def test_randomisation_goes_from_the_top_down():
@@ -259,7 +259,8 @@ def test_randomisation_goes_from_the_top_down():
     assert correlations != scoring.randomisation(model, saliency.gradient, image, 1, seed=1)
 
 
-def test_randomisation_is_a_cascade_and_keeps_mean_and_spread():
+@pytest.mark.random
+def test_randomisation_is_a_cascade_and_keeps_mean_and_spread(seed, claim):
     model, image, seen = tiny(), images(1)[0].float(), []
 
     def look(network, image, target):
@@ -267,15 +268,16 @@ def test_randomisation_is_a_cascade_and_keeps_mean_and_spread():
         seen.append([weight.detach().clone() for weight in (network.linear.weight, network.conv2.weight)])
         return saliency.gradient(network, image, target)
 
-    scoring.randomisation(model, look, image, 4, paths=["linear", "conv2"])
+    scoring.randomisation(model, look, image, 4, paths=["linear", "conv2"], seed=seed)
     original, first, second = seen
     assert torch.equal(original[0], model.linear.weight) and torch.equal(original[1], model.conv2.weight)
     assert not torch.equal(first[0], original[0]) and torch.equal(first[1], original[1])
     assert torch.equal(second[0], first[0]) and not torch.equal(second[1], original[1])
-    weights = second[1]
-    assert weights.std().item() == pytest.approx(original[1].std().item(), rel=0.1)
-    assert weights.mean().item() == pytest.approx(original[1].mean().item(), abs=0.02)
-    assert scoring.rank_correlation(weights.flatten(1), original[1].flatten(1)) < 0.2
+    # 864 weights: the mean, the deviation and the correlation vary by 0.034, 0.024 and 0.034 (their standard errors)
+    weights, spread = second[1], original[1].std()
+    claim((weights.mean() - original[1].mean()).abs() / spread, below=0.2)
+    claim((weights.std() / spread - 1).abs(), below=0.15)
+    claim(abs(scoring.rank_correlation(weights.flatten(1), original[1].flatten(1))), below=0.2)
 
 
 def test_randomisation_compares_absolute_maps():
@@ -304,12 +306,14 @@ def test_randomisation_refuses_an_unknown_layer():
         scoring.randomisation(model, saliency.gradient, images(1)[0].float(), 0, paths=["liner"])
 
 
-def test_methods_on_a_grid_rank_as_published():
+@pytest.mark.random
+def test_methods_on_a_grid_rank_as_published(seed, claim):
     """CAM marks the cell of its class, the plain gradient hardly more than chance (Rao et al. 2022)."""
     model = networks.lite0()
-    grid = photos.example_grids(model, 1)[0]
+    grid = photos.example_grids(model, 1, seed=seed)[0]
     by_cam, by_gradient = (
         [scoring.localisation(explain(model, grid.image, target), box) for target, box in zip(grid.targets, grid.boxes)]
         for explain in (cam.cam, saliency.gradient)
     )
-    assert np.mean(by_cam) > 0.6 and 0.2 < np.mean(by_gradient) < 0.5
+    claim(np.mean(by_cam), above=0.6)
+    claim(np.mean(by_gradient), above=0.2, below=0.5)

@@ -77,9 +77,9 @@ def test_precision_is_a_count():
     assert transfer.precision_at_k(q, q_labels, g, g_labels, 7) == pytest.approx(np.mean(hits))
 
 
-def blobs(seed, n=40):
+def blobs(seed, n=40, apart=3):
     labels = torch.arange(n) % 3
-    return 3 * torch.eye(3, 8, dtype=torch.float64)[labels] + vectors(n, 8, seed), labels
+    return apart * torch.eye(3, 8, dtype=torch.float64)[labels] + vectors(n, 8, seed), labels
 
 
 @pytest.mark.parametrize("strength", [0.01, 1.0])
@@ -91,30 +91,33 @@ def test_the_probe_is_logistic_regression_on_standardised_features(strength):
     assert transfer.linear_probe((x, y), (x_test, y_test), strength=strength) == pytest.approx(expected)
 
 
-def test_the_strength_is_that_of_the_penalty():
+@pytest.mark.random
+def test_the_strength_is_that_of_the_penalty(seed, claim):
     """Few examples of one class and a strong penalty: only the bias is left, and it says the frequent class."""
-    (x, y), (x_test, y_test) = blobs(0, 60), blobs(1, 300)
+    (x, y), (x_test, y_test) = blobs(2 * seed, 60, apart=6), blobs(2 * seed + 1, 300, apart=6)
     rare = torch.cat([(y == 0).nonzero()[:, 0], (y == 1).nonzero()[:5, 0]])
     train = x[rare], y[rare]
     test = x_test[y_test < 2], y_test[y_test < 2]
     assert transfer.linear_probe(train, test, strength=1e-6) == 0.5
-    assert transfer.linear_probe(train, test, strength=1.0) > 0.8
+    claim(transfer.linear_probe(train, test, strength=1.0), above=0.8)
 
 
-def test_the_test_set_is_standardised_as_the_training_set():
+@pytest.mark.random
+def test_the_test_set_is_standardised_as_the_training_set(seed, claim):
     """A test set of one class alone would be moved into the middle by a mean of its own."""
-    train, (x_test, y_test) = blobs(0, 90), blobs(1, 300)
+    train, (x_test, y_test) = blobs(2 * seed, 90), blobs(2 * seed + 1, 300)
     for label in range(3):
         chosen = y_test == label
-        assert transfer.linear_probe(train, (x_test[chosen], y_test[chosen])) > 0.8
+        claim(transfer.linear_probe(train, (x_test[chosen], y_test[chosen])), above=0.8)
 
 
-def test_trained_features_beat_random_ones_and_pixels():
+@pytest.mark.random
+def test_trained_features_beat_random_ones_and_pixels(seed, claim):
     """What chapter 10 claims, in small: 19 photographs, crops of the left halves against crops of the right ones."""
-    options = {"per_class": 8, "size": 64}
+    options = {"per_class": 8, "size": 64, "seed": seed}
     gallery, queries = (datasets.crops(split, **options) for split in ("train", "test"))
     network = models.load(device="cpu")
-    fresh = models.Classifier(seeded(timm.create_model, "tf_efficientnet_lite0", pretrained=False)).eval()
+    fresh = models.Classifier(seeded(timm.create_model, "tf_efficientnet_lite0", seed=seed, pretrained=False)).eval()
     hits = {}
     for name, turn in {
         "pixels": lambda images: torch.nn.functional.interpolate(images, 12, mode="area").flatten(1),
@@ -130,30 +133,33 @@ def test_trained_features_beat_random_ones_and_pixels():
         hits[f"{name}, probe"] = transfer.linear_probe((train, gallery.labels), (test, queries.labels))
     for rival in ("pixels", "random"):
         low, _ = transfer.confidence_interval(hits["trained"] - hits[rival], queries.labels)
-        assert low > 0.1
-        assert hits["trained, probe"] - hits[f"{rival}, probe"] > 0.2
+        claim(low, above=0.1)
+        claim(hits["trained, probe"] - hits[f"{rival}, probe"], above=0.2)
 
 
-def test_the_interval_is_that_of_scipy():
-    values = vectors(40, 1)[:, 0]
+@pytest.mark.random
+def test_the_interval_is_that_of_scipy(seed, claim):
+    """With 100,000 draws two limits differ by 0.003 of the interval's width, a seventh of what is allowed."""
+    values, draws = vectors(40, 1, seed)[:, 0], 100_000
     expected = scipy.stats.bootstrap(
-        (values.numpy(),), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)
+        (values.numpy(),), np.mean, n_resamples=draws, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
-    result = transfer.confidence_interval(values, draws=20_000)
-    np.testing.assert_allclose(result, expected, atol=0.02 * (expected.high - expected.low))
-    narrow = transfer.confidence_interval(values, level=0.5, draws=20_000)
+    result = transfer.confidence_interval(values, draws=draws, seed=seed)
+    claim(np.abs(np.subtract(result, expected)).max() / (expected.high - expected.low), below=0.02)
+    narrow = transfer.confidence_interval(values, level=0.5, draws=draws, seed=seed)
     # of a normal distribution: 0.674 and 1.960 standard errors
-    assert (narrow[1] - narrow[0]) / (result[1] - result[0]) == pytest.approx(0.674 / 1.960, rel=0.05)
+    claim((narrow[1] - narrow[0]) / (result[1] - result[0]), above=0.95 * 0.674 / 1.960, below=1.05 * 0.674 / 1.960)
 
 
-def test_the_interval_of_groups_is_that_of_their_means():
+@pytest.mark.random
+def test_the_interval_of_groups_is_that_of_their_means(seed, claim):
     """Crops of one photograph that are all right or all wrong count once."""
-    by_photo = vectors(24, 1)[:, 0]
+    by_photo = vectors(24, 1, seed)[:, 0]
     values, groups = by_photo.repeat_interleave(10), torch.arange(24).repeat_interleave(10) * 7 - 3
     low, high = transfer.confidence_interval(by_photo)
     np.testing.assert_allclose(transfer.confidence_interval(values, groups), (low, high), rtol=1e-12)
     without = transfer.confidence_interval(values)
-    assert without[1] - without[0] < 0.4 * (high - low)
+    claim((without[1] - without[0]) / (high - low), below=0.4)  # the root of a tenth
     order = torch.randperm(240)
     np.testing.assert_allclose(transfer.confidence_interval(values[order], groups[order]), (low, high), rtol=1e-12)
 
@@ -164,15 +170,20 @@ def test_groups_of_different_size_count_by_their_values():
     assert limits == (0.75, 0.75)  # half of the draws have both groups: three right of four
 
 
-def test_the_interval_holds_the_mean_as_often_as_it_says():
-    """400 samples of 40 groups of 5, whose values share the group's own."""
-    random = torch.Generator().manual_seed(0)
+@pytest.mark.random
+def test_the_interval_holds_the_mean_as_often_as_it_says(seed, claim):
+    """400 samples of 40 groups of 5, whose values share the group's own.
+
+    With 40 groups the limits are a little too narrow (0.94, by the t distribution), without groups by far (0.74). The
+    share of 400 varies by 0.012.
+    """
+    random = torch.Generator().manual_seed(seed)
     groups, held = torch.arange(40).repeat_interleave(5), 0
     for _ in range(400):
         own = torch.randn(40, generator=random).repeat_interleave(5)
         low, high = transfer.confidence_interval(own + torch.randn(200, generator=random), groups, draws=400)
         held += low <= 0 <= high
-    assert 0.90 <= held / 400 <= 0.98
+    claim(held / 400, above=0.88, below=0.99)
 
 
 def test_the_interval_depends_on_its_seed_only_and_stays_among_the_values():
@@ -183,11 +194,12 @@ def test_the_interval_depends_on_its_seed_only_and_stays_among_the_values():
     assert 0 <= first[0] < right.mean() < first[1] <= 1
 
 
-def test_the_probe_learns_what_is_there_and_nothing_else():
-    train, test = blobs(0, 90), blobs(1, 300)
-    assert transfer.linear_probe(train, test) > 0.85
-    noise = (vectors(90, 8, 5), train[1]), (vectors(300, 8, 6), test[1])
-    assert transfer.linear_probe(*noise) == pytest.approx(1 / 3, abs=0.12)
+@pytest.mark.random
+def test_the_probe_learns_what_is_there_and_nothing_else(seed, claim):
+    train, test = blobs(2 * seed, 90), blobs(2 * seed + 1, 3000)
+    claim(transfer.linear_probe(train, test), above=0.85)
+    noise = (vectors(90, 8, 1000 + seed), train[1]), (vectors(3000, 8, 2000 + seed), test[1])
+    claim(transfer.linear_probe(*noise), above=0.25, below=0.45)
 
 
 def test_the_scale_of_a_feature_does_not_matter():
