@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from PIL import Image
 from helpers import activations, datasets, embedding, models, photos
 
 TOOL = Path(__file__).parents[1] / "tools" / "extract.py"
+sys.path.insert(0, str(TOOL.parent))
+import extract  # noqa: E402
+
 OPTIONS = ["--network", "lecturenet", "--layer", "relu2", "--k", "3", "--size", "64", "--shard", "4", "--batch", "3"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -52,6 +56,25 @@ def command(source, out, *options, processes=1):
 def run(*arguments, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command(*arguments, **options), env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """What a run that ends in an error says, without another process that would first import PyTorch for seconds."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", command(*arguments)[1:])
+        monkeypatch.setenv("TQDM_DISABLE", "1")
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            try:
+                code = extract.main()
+            except Exception:
+                code = 1
+                traceback.print_exc()
+        assert code == 1
+        return said.getvalue()
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -169,40 +192,37 @@ def hostile(content):
 
 
 @pytest.mark.parametrize("content", ["cut", "gzip", "sparse"])
-def test_a_hostile_tar_file_costs_an_error(tmp_path, content):
+def test_a_hostile_tar_file_costs_an_error(refuse, tmp_path, content):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.tar").write_bytes(hostile(content))
-    result = run(tmp_path / "in", tmp_path / "out")
-    assert result.returncode != 0
+    said = refuse(tmp_path / "in", tmp_path / "out")
     if content == "sparse":
-        assert "none of the files is a picture" in result.stderr
+        assert "none of the files is a picture" in said
         assert "a.tar/large.png has more than 20 MB" in (tmp_path / "out/broken.txt").read_text()
     else:
-        assert "a.tar is damaged" in result.stderr
+        assert "a.tar is damaged" in said
 
 
-def test_another_run_is_refused(folder, alone, tmp_path):
+def test_another_run_is_refused(refuse, folder, alone, tmp_path):
     shutil.copytree(alone, tmp_path / "copy")
-    result = run(folder, tmp_path / "copy", "--size", "32")
-    assert result.returncode == 1 and "other size" in result.stderr
-    result = run(tmp_path, tmp_path / "copy")
-    assert result.returncode == 1 and ("no pictures" in result.stderr or "other" in result.stderr)
+    assert "other size" in refuse(folder, tmp_path / "copy", "--size", "32")
+    said = refuse(tmp_path, tmp_path / "copy")
+    assert "no pictures" in said or "other" in said
 
 
 @pytest.mark.parametrize("option, value, near", [("--layer", "rulu2", "relu2"), ("--network", "lecture", "lecturenet")])
-def test_a_wrong_name_begins_no_run(folder, tmp_path, option, value, near):
+def test_a_wrong_name_begins_no_run(refuse, folder, tmp_path, option, value, near):
     """So that the corrected command finds no other run in its way."""
-    result = run(folder, tmp_path, option, value)
-    assert result.returncode == 1 and value in result.stderr and near in result.stderr
-    assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+    said = refuse(folder, tmp_path, option, value)
+    assert value in said and near in said
+    assert "Traceback" not in said and not list(tmp_path.iterdir())
 
 
-def test_without_any_picture_it_says_why(tmp_path):
+def test_without_any_picture_it_says_why(refuse, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.jpg"):
         (tmp_path / "in" / name).write_bytes(b"no picture")
-    result = run(tmp_path / "in", tmp_path / "out")
-    assert result.returncode != 0 and "broken.txt" in result.stderr
+    assert "broken.txt" in refuse(tmp_path / "in", tmp_path / "out")
     assert [name in (tmp_path / "out/broken.txt").read_text() for name in ("a.png", "b.jpg")] == [True, True]
 
 
