@@ -24,7 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 EMBEDDED = {  # SHA-256 of the weights
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "lecturenet": "a82c13f77847f6631d22efb788d9437528885e3693622a5201a9ef5809f9342a",
+    "lecturenet": "1ecec074dfb2a6f1eb815eceed03cda26bb841535a4e3bef2fddd1abeff84f1a",
 }
 LECTURENET = Path(__file__).parent / "weights" / "lecturenet.safetensors"
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -159,7 +159,7 @@ def load(
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
 ) -> Classifier:
-    """A trained ImageNet classifier in evaluation mode.
+    """A trained classifier in evaluation mode: of ImageNet's classes, or of groceries (``lecturenet``).
 
     Parameters
     ----------
