@@ -207,7 +207,6 @@ def activations(
     model: Classifier,
     image: Tensor,
     tops: Mapping[str, TopPatches],
-    images: Tensor,
     labels: Tensor,
     classes: Sequence[str],
     *,
@@ -216,11 +215,10 @@ def activations(
 ) -> Demo:
     """Chapter 3: where a channel fires in the photograph, and the nine images of a set that fire it most.
 
-    ``tops`` holds the top patches of each layer over ``images``, whose ``labels`` index ``classes``, for ``channels``
-    or for all; ``control`` the mean selectivity of an untrained network's channels in each layer.
+    ``tops`` holds the top patches of each layer, for ``channels`` or for all; the images' ``labels`` index ``classes``;
+    ``control`` is the mean selectivity of an untrained network's channels in each layer.
     """
     side, tile, depths = 276, 88, list(tops)
-    contrast = images.std((1, 2, 3)).argsort().argsort() / (len(images) - 1)  # rank: 0 the least, 1 the most
 
     def patch(seen: Tensor, box: Box, unit: tuple[int, int], top: TopPatches) -> Image.Image:
         """A tile as large as the field, or as the image; grey where the image or the field ends."""
@@ -241,7 +239,6 @@ def activations(
             numbers[layer, channel] = (
                 classes[favourite],
                 int((found == favourite).sum()),
-                contrast[top.index[place]].mean().item(),
                 max(top.values[place, -1].item(), 1e-6),
             )
 
@@ -251,7 +248,7 @@ def activations(
             report(f"Layer {layer} …")
             found, field = maps(model, picture, layer).cpu(), receptive_field(model, layer, tuple(picture.shape[-2:]))
             for channel in channels:
-                name, count, rank, ninth = numbers[layer, channel]
+                name, count, ninth = numbers[layer, channel]
                 fired, (row, col) = found[channel].max().item(), divmod(int(found[channel].argmax()), found.shape[2])
                 box = field.box(row, col)
                 drawn = Image.alpha_composite(pale, heat(found[channel].relu(), (0, max(fired, 1e-6)), side))
@@ -260,26 +257,25 @@ def activations(
                 share = count / tops[layer].index.shape[1]
                 rows = [
                     Row("strongest in the picture", f"{fired / ninth:.1f}", min(fired / ninth / 2, 1), 0.5),
-                    Row(f"of nine from {name}", str(count), share, control[layer]),
-                    Row("contrast of the nine", f"{rank:.2f}", rank, 0.5),
+                    Row(f"{name} among the nine", str(count), share, control[layer]),
                 ]
-                says = f"Channel {channel} of {layer}: {count} of its nine best crops come from {name}. In the picture "
-                says += f"it reaches {fired / ninth:.1f} times what the ninth of them does."
+                says = f"Channel {channel} of {layer}: {count} of its nine patches are of the class {name}. In the "
+                says += f"picture it reaches {fired / ninth:.1f} times what the ninth of them does."
                 alt = f"Left where channel {channel} of {layer} fires, the field of its strongest unit framed; right "
-                alt += f"its nine top patches, {count} from {name}."
+                alt += f"its nine top patches, {count} of the class {name}."
                 frames.append(Frame(sheet([drawn, montages[layer, channel]], 2), rows, says, alt))
         return Scene(
             title="where a channel fires, and for what",
             caption="Left: where the channel fires, with a frame around what its strongest unit sees. Right: its nine "
-            "best patches, at one size. The lines: as strong as the ninth patch; the untrained network's mean in this "
-            "layer; crops of average contrast (0 the least contrast of all crops, 1 the most).",
+            "best patches, at one size. The lines: as strong as the ninth patch; an untrained network's mean in this "
+            "layer.",
             heading="Numbers of this channel",
             controls=[
                 Control("Layer", depths, "buttons"),
                 Control("Channel", [str(channel) for channel in channels]),
             ],
             frames=frames,
-            start=(1, 0),
+            start=(len(depths) - 1, 0),
         )
 
     return Demo(compute, image, size=image.shape[-1])

@@ -332,7 +332,6 @@ def of_activations() -> tuple[Demo, list]:
         model,
         images[0],
         tops,
-        images,
         torch.arange(10) % 3,
         "abc",
         channels=[3, 7],

@@ -97,18 +97,18 @@ def _best(maps: Tensor, k: int) -> Tensor:
     return maps.transpose(0, 1).flatten(1).sort(dim=1, descending=True).values[:, :k].T
 
 
-@exercise("3.3", "agreement(left, right): the share of channels that agree, and what chance would give, two floats")
+@exercise("3.3", "agreement(first, second): the share of channels that agree, and what chance would give, two floats")
 def agreement(answer: Answer) -> None:
     for seed, size in ((0, 60), (1, 101)):
         random = torch.Generator().manual_seed(seed)
-        left = (19 * torch.rand(size, generator=random) ** 2).long()
-        right = torch.where(
-            torch.rand(size, generator=random) < 0.4, left, torch.randint(0, 15, (size,), generator=random)
+        first = (43 * torch.rand(size, generator=random) ** 2).long()
+        second = torch.where(
+            torch.rand(size, generator=random) < 0.4, first, torch.randint(0, 30, (size,), generator=random)
         )
-        found = answer(left, right)
+        found = answer(first, second)
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise Wrong("It must return two numbers: the share that agrees, and the share by chance.")
-        same = (left == right).double()
+        same = (first == second).double()
         compare(
             found[0],
             same.mean(),
@@ -118,18 +118,18 @@ def agreement(answer: Answer) -> None:
             },
             what="the share that agrees",
         )
-        pairs = (left[:, None] == right).double()  # if any channel's left could meet any channel's right
-        alike = (left[:, None] == left).double().mean()
+        pairs = (first[:, None] == second).double()  # if any channel's first could meet any channel's second
+        alike = (first[:, None] == first).double().mean()
         compare(
             found[1],
             pairs.mean(),
             hints={
-                "This chance treats all photographs alike. Some are the favourite of many channels.": 1 / 19,
-                "This takes both shares from the left halves.": alike,
-                "This takes both shares from the right halves.": (right[:, None] == right).double().mean(),
+                "This chance treats all classes alike. Some are the favourite of many channels.": 1 / 43,
+                "This takes both shares from the first set.": alike,
+                "This takes both shares from the second set.": (second[:, None] == second).double().mean(),
                 "These are counts. Divide each by the number of channels.": pairs.sum(),
                 "Divide both counts by the number of channels, not one of them.": pairs.mean() * size,
-                "Add the products over the photographs. This is their mean.": pairs.mean() / 19,
+                "Add the products over the classes. This is their mean.": pairs.mean() / 43,
             },
             what="the share by chance",
         )

@@ -103,37 +103,37 @@ def top_by_sorting(model, layer, batches, k=9):
 
 
 def _shares(favourites):
-    return favourites.bincount(minlength=19) / len(favourites)
+    return favourites.bincount(minlength=43) / len(favourites)
 
 
-def agreement_counts(left, right):
-    return (left == right).sum(), (_shares(left) * _shares(right)).sum()
+def agreement_counts(first, second):
+    return (first == second).sum(), (_shares(first) * _shares(second)).sum()
 
 
-def agreement_uniform(left, right):
-    return (left == right).float().mean(), 1 / 19
+def agreement_uniform(first, second):
+    return (first == second).float().mean(), 1 / 43
 
 
-def agreement_left_twice(left, right):
-    return (left == right).float().mean(), (_shares(left) ** 2).sum()
+def agreement_first_twice(first, second):
+    return (first == second).float().mean(), (_shares(first) ** 2).sum()
 
 
-def agreement_mean(left, right):
-    return (left == right).float().mean(), (_shares(left) * _shares(right)).mean()
+def agreement_mean(first, second):
+    return (first == second).float().mean(), (_shares(first) * _shares(second)).mean()
 
 
-def agreement_differ(left, right):
-    return (left != right).float().mean(), (_shares(left) * _shares(right)).sum()
+def agreement_differ(first, second):
+    return (first != second).float().mean(), (_shares(first) * _shares(second)).sum()
 
 
-def agreement_one_number(left, right):
-    return (left == right).float().mean()
+def agreement_one_number(first, second):
+    return (first == second).float().mean()
 
 
-def agreement_in_numpy(left, right):
+def agreement_in_numpy(first, second):
     """Right: counting pairs."""
-    left, right = left.numpy(), right.numpy()
-    return np.mean(left == right), np.mean(left[:, None] == right)
+    first, second = first.numpy(), second.numpy()
+    return np.mean(first == second), np.mean(first[:, None] == second)
 
 
 WRONG = {
@@ -155,8 +155,8 @@ WRONG = {
     ],
     "3.3": [
         (agreement_counts, "how many agree"),
-        (agreement_uniform, "all photographs alike"),
-        (agreement_left_twice, "left halves"),
+        (agreement_uniform, "all classes alike"),
+        (agreement_first_twice, "first set"),
         (agreement_mean, "This is their mean"),
         (agreement_differ, "does not agree"),
         (agreement_one_number, "two numbers"),
@@ -173,4 +173,4 @@ def samples(label, seed):
     if label == "3.2":
         images = torch.stack([draw.image(100 + 10 * seed + number) for number in range(6)])
         return draw.network(seed + 40), "relu2", images.split(2), 5
-    return torch.randint(0, 19, (50,), generator=random), torch.randint(0, 9, (50,), generator=random)
+    return torch.randint(0, 43, (50,), generator=random), torch.randint(0, 9, (50,), generator=random)
