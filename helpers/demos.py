@@ -586,14 +586,15 @@ def embedding(
     labels: Tensor,
     names: Sequence[str],
     maps: Mapping[int, Tensor],
+    classes: Sequence[str],
 ) -> Demo:
-    """Chapter 9: step through the points of a t-SNE map, and compare neighbours in the map with those in the space.
+    """Chapter 9: step through points of a t-SNE map, and compare neighbours in the map with those in the space.
 
     ``images`` (N, 3, H, W) are the points, ``features`` (N, D) what ``model`` makes of them, ``labels`` index
-    ``names``, and ``maps`` goes from perplexity to positions (N, 2).
+    ``names``, ``maps`` goes from perplexity to positions (N, 2), and of each of ``classes`` one photograph is shown.
     """
     side, right, thumb = 420, 200, 18
-    chosen = [(labels == label).nonzero()[0, 0].item() for label in range(len(names))]  # a crop of each photograph
+    chosen = [(labels == list(names).index(name)).nonzero()[0, 0].item() for name in classes]
     space = torch.cdist(features, features)
     small = [photo(one, thumb) for one in images]
     spread = {}  # positions on the picture, from 0 to 1
@@ -618,7 +619,7 @@ def embedding(
         layer.paste(photo(shown, 160), (side + 20, 16))
         for place, index in enumerate(order[:4].tolist()):
             layer.paste(photo(images[index], 78), (side + 20 + 82 * (place % 2), 200 + 82 * (place // 2)))
-        alt = "A map of small crops with circles on it; beside it one crop, and its four nearest in the space."
+        alt = "A map of small photographs with circles on it; beside it one of them, and its four nearest in the space."
         return Frame(layer, rows, says, alt, fields[perplexity])
 
     def compute(picture: Tensor | None, report: Report) -> Scene:
@@ -627,9 +628,9 @@ def embedding(
             distances = torch.cdist(vectors(model, [picture[None]]), features)[0]
             order = distances.argsort()
             said = ", ".join(dict.fromkeys(names[labels[index]] for index in order[:10].tolist()))
-            rows = [Row("nearest photograph", names[labels[order[0]]])]
+            rows = [Row("nearest", names[labels[order[0]]])]
             frames = [
-                frame(p, picture, order, rows, f"The ten nearest to your picture come from {said}.", None) for p in maps
+                frame(p, picture, order, rows, f"The ten nearest to your picture are of {said}.", None) for p in maps
             ]
             choices, pad = ["your picture"], None
         else:
@@ -643,27 +644,25 @@ def embedding(
                 name = names[labels[point]]
                 rows = [
                     Row("neighbours kept", f"{kept:.1f}", kept),
-                    Row("own photograph, space", f"{own:.1f}", own),
-                    Row("own photograph, map", f"{mapped:.1f}", mapped),
+                    Row("of its class, space", f"{own:.1f}", own),
+                    Row("of its class, map", f"{mapped:.1f}", mapped),
                 ]
-                says = (
-                    f"A crop of {name}, perplexity {perplexity}: {10 * kept:.0f} of its ten nearest in the space are "
-                )
-                says += "among its ten nearest in the map."
+                says = f"{name}, perplexity {perplexity}: {10 * kept:.0f} of its ten nearest in the space are among "
+                says += "its ten nearest in the map."
                 frames.append(frame(perplexity, images[point], order, rows, says, point))
                 x, y = spread[perplexity][point].tolist()
                 spots.append((x * width, y, number, step))
-            choices = list(names)
+            choices = list(classes)
             pad = Pad("Point of the map", (0, 1), spots, given=1)
         return Scene(
             title="neighbours in the map, neighbours in the space",
-            caption="Choose a point of the map, or step through the crops. Red: the crop. Blue: its ten nearest in the "
-            "space of all features, four of which stand on the right. Where are the blue circles far from the red one? "
-            "Change the perplexity.",
+            caption="Choose a point of the map, or step through the classes. Red: one photograph of the class. Blue: "
+            "its ten nearest in the space of all features, four of which stand on the right. Where are the blue "
+            "circles far from the red one? Change the perplexity.",
             heading="Of the ten nearest",
             controls=[
                 Control("Perplexity", [str(perplexity) for perplexity in maps], "buttons"),
-                Control("Crop", choices),
+                Control("Photograph", choices),
             ],
             frames=frames,
             start=(len(maps) // 2, 0),

@@ -123,23 +123,6 @@ def tsne(features: Tensor, perplexity: float = 30, seed: int = 0) -> Tensor:
     return torch.from_numpy(points)
 
 
-def purity(features: Tensor, labels: Tensor, k: int = 10) -> float:
-    """The share of each point's ``k`` nearest neighbours (by cosine, itself apart) that have its label; the mean."""
-    features, labels = as_features(features), torch.as_tensor(labels)
-    if labels.shape != features.shape[:1]:
-        raise ValueError(f"there must be one label for each of {len(features)} points, got {tuple(labels.shape)}.")
-    if not isinstance(k, int) or not 1 <= k < len(features):
-        raise ValueError(f"k must be in 1…{len(features) - 1}, got {k!r}.")
-    unit = nn.functional.normalize(features, dim=1)
-    hits = 0
-    for start in range(0, len(unit), 1024):
-        alike = unit[start : start + 1024] @ unit.T
-        rows = torch.arange(len(alike))
-        alike[rows, rows + start] = -2  # below any cosine: nobody is a neighbour of itself
-        hits += (labels[alike.topk(k, dim=1).indices] == labels[start : start + 1024, None]).sum().item()
-    return hits / (k * len(unit))
-
-
 def as_features(features: Tensor | np.ndarray) -> Tensor:
     """Check that ``features`` are (N, D) finite numbers; return them on the CPU, in 32 bits or more."""
     features = torch.as_tensor(features).detach().cpu()

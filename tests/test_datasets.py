@@ -494,29 +494,3 @@ def test_chapter_10_on_a_small_caltech101(coloured_caltech, no_network, seed, cl
 
     few = chapter["caltech_accuracy"](4, 0, at_most=1)  # one test picture of each class
     assert few in [pytest.approx(count / 3) for count in range(4)]
-
-
-@pytest.fixture
-def coloured_cifar(cifar, monkeypatch):
-    """The small CIFAR-10 in the folder where the chapter looks for it."""
-    (cifar / "data").mkdir()
-    (cifar / "cifar-10-batches-py").rename(cifar / "data" / "cifar-10-batches-py")
-    monkeypatch.chdir(cifar)
-    return cifar
-
-
-def test_chapter_9_on_a_small_cifar10(coloured_cifar, no_network, capsys):
-    """Its purity is the precision that transfer counts."""
-    chapter = from_chapter("09_feature_embedding", "cifar10_purity")
-    model = chapter["classifier"] = networks.seeded(networks.tiny)
-    parts = [torch.utils.data.Subset(datasets.cifar10(split), range(4)) for split in ("train", "test")]
-    rows, labels = [], []
-    for part in parts:
-        pictures, numbers = next(iter(torch.utils.data.DataLoader(part, 4)))
-        rows.append(embedding.features(model, torch.nn.functional.interpolate(pictures, 96, mode="bilinear")))
-        labels.append(numbers)
-    capsys.readouterr()
-    for k in (1, 2):
-        expected = transfer.precision_at_k(rows[1], labels[1], rows[0], labels[0], k)
-        chapter["cifar10_purity"](count=4, k=k)
-        assert f"purity {expected:.2f}" in capsys.readouterr().out

@@ -363,7 +363,7 @@ def of_guided() -> tuple[Demo, list]:
 def of_embedding() -> tuple[Demo, list]:
     model, images, labels = lecturenet(), torch.rand(24, 3, 64, 64), torch.arange(3).repeat(8)
     maps = {perplexity: torch.rand(24, 2) for perplexity in (2, 5)}
-    return demos.embedding(model, images, embedding.features(model, images), labels, "abc", maps), [model]
+    return demos.embedding(model, images, embedding.features(model, images), labels, "abc", maps, "ac"), [model]
 
 
 def of_transfer() -> tuple[Demo, list]:

@@ -7,68 +7,95 @@ from torch.nn.functional import fold, normalize, unfold
 from helpers import embedding
 
 
-def _purity(points, labels, allowed, neighbours=5):
-    unit = normalize(points, dim=1)
-    nearest = (unit @ unit.T).masked_fill(~allowed, -2).topk(neighbours).indices
-    return (labels[nearest] == labels[:, None]).float().mean().item()
+def _precision(queries, query_labels, gallery, gallery_labels, neighbours=5):
+    nearest = (normalize(queries, dim=1) @ normalize(gallery, dim=1).T).topk(neighbours).indices
+    return (gallery_labels[nearest] == query_labels[:, None]).float().mean().item()
 
 
-def purity_of_all_features(features, labels, allowed, k):
-    return _purity(features, labels, allowed)
+def _projected(queries, gallery, k):
+    found = embedding.pca(gallery, k)
+    return (queries - found.mean) @ found.directions.T, found.points
 
 
-def purity_of_anybody(features, labels, allowed, k):
-    return _purity(embedding.pca(features, k).points, labels, torch.ones_like(allowed))
+def precision_of_all_features(queries, query_labels, gallery, gallery_labels, k):
+    return _precision(queries, query_labels, gallery, gallery_labels)
 
 
-def purity_of_others(features, labels, allowed, k):
-    return embedding.purity(embedding.pca(features, k).points, labels, k=5)
+def precision_of_centred_features(queries, query_labels, gallery, gallery_labels, k):
+    return _precision(queries - gallery.mean(0), query_labels, gallery - gallery.mean(0), gallery_labels)
 
 
-def purity_of_forbidden(features, labels, allowed, k):
-    return _purity(embedding.pca(features, k).points, labels, ~allowed)
+def precision_of_two_analyses(queries, query_labels, gallery, gallery_labels, k):
+    points = (embedding.pca(rows, k).points for rows in (queries, gallery))
+    return _precision(next(points), query_labels, next(points), gallery_labels)
 
 
-def purity_by_distance(features, labels, allowed, k):
-    points = embedding.pca(features, k).points
-    nearest = torch.cdist(points, points).masked_fill(~allowed, torch.inf).topk(5, largest=False).indices
-    return (labels[nearest] == labels[:, None]).float().mean()
+def precision_on_two_means(queries, query_labels, gallery, gallery_labels, k):
+    x, g = _projected(queries - queries.mean(0) + gallery.mean(0), gallery, k)
+    return _precision(x, query_labels, g, gallery_labels)
 
 
-def purity_of_ten(features, labels, allowed, k):
-    return _purity(embedding.pca(features, k).points, labels, allowed, 10)
+def precision_queries_not_centred(queries, query_labels, gallery, gallery_labels, k):
+    found = embedding.pca(gallery, k)
+    return _precision(queries @ found.directions.T, query_labels, found.points, gallery_labels)
 
 
-def purity_not_centred(features, labels, allowed, k):
-    directions = torch.linalg.svd(features, full_matrices=False).Vh[:k]
-    return _purity(features @ directions.T, labels, allowed)
+def precision_of_both_together(queries, query_labels, gallery, gallery_labels, k):
+    points = embedding.pca(torch.cat([queries, gallery]), k).points
+    return _precision(points[: len(queries)], query_labels, points[len(queries) :], gallery_labels)
 
 
-def purity_of_more(features, labels, allowed, k):
-    return _purity(embedding.pca(features, k + 1).points, labels, allowed)
+def precision_not_centred(queries, query_labels, gallery, gallery_labels, k):
+    directions = torch.linalg.svd(gallery, full_matrices=False).Vh[:k]
+    return _precision(queries @ directions.T, query_labels, gallery @ directions.T, gallery_labels)
 
 
-def purity_of_columns(features, labels, allowed, k):
-    return _purity(features[:, :k], labels, allowed)
+def precision_swapped(queries, query_labels, gallery, gallery_labels, k):
+    x, g = _projected(queries, gallery, k)
+    return _precision(g, gallery_labels, x, query_labels)
 
 
-def purity_of_each_point(features, labels, allowed, k):
-    unit = normalize(embedding.pca(features, k).points, dim=1)
-    nearest = (unit @ unit.T).masked_fill(~allowed, -2).topk(5).indices
-    return (labels[nearest] == labels[:, None]).float().mean(1)
+def precision_by_distance(queries, query_labels, gallery, gallery_labels, k):
+    nearest = torch.cdist(*_projected(queries, gallery, k)).topk(5, largest=False).indices
+    return (gallery_labels[nearest] == query_labels[:, None]).float().mean()
 
 
-def purity_in_numpy(features, labels, allowed, k):
-    """Right: scikit-learn's components, a loop over the points."""
+def precision_of_ten(queries, query_labels, gallery, gallery_labels, k):
+    x, g = _projected(queries, gallery, k)
+    return _precision(x, query_labels, g, gallery_labels, 10)
+
+
+def precision_of_one(queries, query_labels, gallery, gallery_labels, k):
+    x, g = _projected(queries, gallery, k)
+    return _precision(x, query_labels, g, gallery_labels, 1)
+
+
+def precision_of_more(queries, query_labels, gallery, gallery_labels, k):
+    x, g = _projected(queries, gallery, k + 1)
+    return _precision(x, query_labels, g, gallery_labels)
+
+
+def precision_of_columns(queries, query_labels, gallery, gallery_labels, k):
+    mean = gallery.mean(0)
+    return _precision((queries - mean)[:, :k], query_labels, (gallery - mean)[:, :k], gallery_labels)
+
+
+def precision_of_each_query(queries, query_labels, gallery, gallery_labels, k):
+    x, g = _projected(queries, gallery, k)
+    nearest = (normalize(x, dim=1) @ normalize(g, dim=1).T).topk(5).indices
+    return (gallery_labels[nearest] == query_labels[:, None]).float().mean(1)
+
+
+def precision_in_numpy(queries, query_labels, gallery, gallery_labels, k):
+    """Right: scikit-learn's components, a loop over the queries."""
     from sklearn.decomposition import PCA
 
-    points = PCA(k, svd_solver="full").fit_transform(features.double().numpy())
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    fitted = PCA(k, svd_solver="full").fit(gallery.double().numpy())
+    x, g = (fitted.transform(rows.double().numpy()) for rows in (queries, gallery))
+    g /= np.linalg.norm(g, axis=1, keepdims=True)
     shares = []
-    for index, point in enumerate(points):
-        others = np.flatnonzero(allowed[index].numpy())
-        nearest = others[np.argsort(-points[others] @ point)[:5]]
-        shares.append(np.mean(labels.numpy()[nearest] == labels[index].item()))
+    for point, label in zip(x, query_labels.tolist()):
+        shares.append(np.mean(gallery_labels.numpy()[np.argsort(-g @ point)[:5]] == label))
     return np.mean(shares)
 
 
@@ -215,16 +242,20 @@ def shuffled_by_loop(images, block=16):
 
 WRONG = {
     "9.1": [
-        (purity_of_all_features, "Project them first"),
-        (purity_of_anybody, "Nobody is left out"),
-        (purity_of_others, "Every other point"),
-        (purity_of_forbidden, "wrong way round"),
-        (purity_by_distance, "Take the cosine"),
-        (purity_of_ten, "10 neighbours"),
-        (purity_not_centred, "not centred"),
-        (purity_of_more, "too many"),
-        (purity_of_columns, "first columns"),
-        (purity_of_each_point, "one number"),
+        (precision_of_all_features, "Project them first"),
+        (precision_of_centred_features, "centred. Project"),
+        (precision_of_two_analyses, "directions of their own"),
+        (precision_on_two_means, "their own mean"),
+        (precision_queries_not_centred, "queries were not centred"),
+        (precision_of_both_together, "together"),
+        (precision_not_centred, "features were not centred"),
+        (precision_swapped, "swapped"),
+        (precision_by_distance, "Take the cosine"),
+        (precision_of_ten, "10 neighbours"),
+        (precision_of_one, "neighbour alone"),
+        (precision_of_more, "too many"),
+        (precision_of_columns, "first columns"),
+        (precision_of_each_query, "one number"),
     ],
     "9.2": [
         (gradient_half, "twice"),
@@ -252,7 +283,7 @@ WRONG = {
     ],
 }
 RIGHT = {
-    "9.1": [purity_in_numpy],
+    "9.1": [precision_in_numpy],
     "9.2": [gradient_by_autograd, gradient_by_loop],
     "9.3": [shuffled_in_numpy, shuffled_by_loop],
 }
@@ -262,8 +293,8 @@ def samples(label, seed):
     """Arguments on which two answers can be told apart."""
     random = torch.Generator().manual_seed(seed)
     if label == "9.1":
-        half = torch.arange(40) >= 20
-        return torch.randn(40, 7, generator=random), torch.arange(40) % 3, half[:, None] != half, seed + 2
+        queries, gallery = torch.randn(30, 7, generator=random) + 1, torch.randn(40, 7, generator=random) + 1
+        return queries, torch.arange(30) % 3, gallery, torch.arange(40) % 3, seed + 2
     if label == "9.2":
         p = torch.rand(9, 9, generator=random, dtype=torch.float64).fill_diagonal_(0)
         return (p + p.T) / (p + p.T).sum(), torch.randn(9, 2, generator=random, dtype=torch.float64)
