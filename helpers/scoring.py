@@ -72,7 +72,7 @@ def grids(classifier, n: int = 16, *, size: int = 160, confidence: float = 0.3, 
         four = [drawn[start::n][cell] for cell in random.permutation(4)]
         targets, names, images = zip(*four)
         grids.append(photos.collage(images, names, targets))
-    return grids
+    return [grids[place] for place in random.permutation(n)]  # neighbours hold the same classes
 
 
 def _known(classifier, size: int, confidence: float) -> dict[int, list[tuple[str, Tensor]]]:

@@ -17,13 +17,13 @@ KIND = "application/vnd.helpers.scoreboard+json"  # pages and Jupyter show the t
 
 
 def quote(notebook: nbformat.NotebookNode) -> str:
-    """The file's text: the one output of this kind, a line for each method, three decimals."""
+    """The file's text: the one output of this kind, a line for each method, five decimals."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     found = [output.data[KIND] for output in outputs if KIND in output.get("data", {})]
     if len(found) != 1:
         raise ValueError(f"expected one output of type {KIND}, found {len(found)}: run the notebook first.")
     methods = found[0].pop("methods")
-    rows = {name: {key: [round(x, 3) for x in score] for key, score in row.items()} for name, row in methods.items()}
+    rows = {name: {key: [round(x, 5) for x in score] for key, score in row.items()} for name, row in methods.items()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
     return json.dumps(found[0])[:-1] + ', "methods": {\n' + lines + "\n}}\n"
 
