@@ -13,15 +13,15 @@ import nbformat
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "book" / "scoreboard.ipynb"
 QUOTED = ROOT / "helpers" / "data" / "scoreboard.json"
-KIND = "application/vnd.helpers.scoreboard+json"  # pages and Jupyter show the text beside it
+KEY = "scoreboard"  # in the metadata of an output, which neither pages nor Jupyter show
 
 
 def quote(notebook: nbformat.NotebookNode) -> str:
-    """The file's text: the one output of this kind, a line for each method, five decimals."""
+    """The file's text, a line for each method, five decimals."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    found = [output.data[KIND] for output in outputs if KIND in output.get("data", {})]
+    found = [output.metadata[KEY] for output in outputs if KEY in output.get("metadata", {})]
     if len(found) != 1:
-        raise ValueError(f"expected one output of type {KIND}, found {len(found)}: run the notebook first.")
+        raise ValueError(f"expected one output with {KEY!r} in its metadata, got {len(found)}: run the notebook first.")
     methods = found[0].pop("methods")
     rows = {name: {key: [round(x, 5) for x in score] for key, score in row.items()} for name, row in methods.items()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
