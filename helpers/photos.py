@@ -11,6 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -34,7 +35,7 @@ _FILES = {
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 }
 
-# What the photographs show, in ImageNet's words: an answer in the set is right. Only these can stand in a grid.
+# What the photographs show, in ImageNet's words: an answer in the set is right. Only these stand in `scoring.grids`.
 KNOWN = {
     "camera": {"tripod"},
     "chelsea": {"Egyptian cat", "tabby", "tiger cat"},
@@ -220,14 +221,17 @@ class Grid:
 
 def grid(names: list[str] | tuple[str, ...], size: int = 224, targets: tuple[int, ...] = ()) -> Grid:
     """The 2×2 collage of four photographs, each resized to ``size`` pixels."""
-    if len(names) != 4:
-        raise ValueError(f"a grid has four photographs, got {len(names)}.")
-    rows, cols = (0, 0, 1, 1), (0, 1, 0, 1)
-    boxes = tuple(Box(r * size, c * size, (r + 1) * size, (c + 1) * size) for r, c in zip(rows, cols))
-    image = torch.empty(3, 2 * size, 2 * size)
-    for name, box in zip(names, boxes):
-        image[:, *box.slices] = load(name, size)
-    return Grid(image, boxes, tuple(names), tuple(targets))
+    return collage([load(name, size) for name in names], names, targets)
+
+
+def collage(images: Sequence[Tensor], names: Sequence[str], targets: Sequence[int] = ()) -> Grid:
+    """The 2×2 collage of four square images of one size, (3, size, size)."""
+    if len(images) != 4:
+        raise ValueError(f"a grid has four photographs, got {len(images)}.")
+    size = images[0].shape[-1]
+    boxes = tuple(Box(row, col, row + size, col + size) for row in (0, size) for col in (0, size))
+    rows = [torch.cat(tuple(images[start : start + 2]), 2) for start in (0, 2)]
+    return Grid(torch.cat(rows, 1), boxes, tuple(names), tuple(targets))
 
 
 def example_grids(classifier, n: int = 12, *, size: int = 224, confidence: float = 0.1, seed: int = 0) -> list[Grid]:

@@ -3,17 +3,148 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from . import layers
+from . import datasets, layers, photos
 from .inputs import Box, as_batch, as_logits, as_map, as_targets
 from .runtime import progress
+
+# What the groceries are, in ImageNet's words, by fine class: only these can stand in a grid.
+KNOWN = {
+    "Banana": "banana",
+    "Brown-Cap-Mushroom": "mushroom",
+    "Cabbage": "head cabbage",
+    "Cucumber": "cucumber",
+    "Granny-Smith": "Granny Smith",
+    "Lemon": "lemon",
+    "Orange": "orange",
+    "Pineapple": "pineapple",
+    "Pomegranate": "pomegranate",
+    "Satsumas": "orange",
+    "Zucchini": "zucchini",
+    **{f"{colour}-Bell-Pepper": "bell pepper" for colour in ("Green", "Orange", "Red", "Yellow")},
+}
+BOARD = Path(__file__).parent / "data" / "scoreboard.json"  # tools/quote_scoreboard.py writes it
+
+
+def grids(classifier, n: int = 16, *, size: int = 160, confidence: float = 0.3, seed: int = 0) -> list[photos.Grid]:
+    """``n`` grids of 4·``n`` photographs, packaged ones and groceries, each of which ``classifier`` gets right.
+
+    No photograph is in two grids, and no class twice in a grid. One photograph of each class is drawn, then a second
+    of each that has two, and so on, until there are enough.
+
+    Parameters
+    ----------
+    classifier
+        A `models.Classifier` with ImageNet's category names.
+    size
+        Side of a cell in pixels; the groceries have 160.
+    confidence
+        Least probability of the right answer for the photograph alone.
+
+    Raises
+    ------
+    ValueError
+        There are too few such photographs for ``n`` grids.
+    """
+    random = np.random.default_rng(seed)
+    known = _known(classifier, size, confidence)
+    classes = random.permutation([*known]).tolist()
+    piles = [[(c, *known[c][i]) for i in random.permutation(len(known[c]))[: max(n, 0)]] for c in classes]
+    drawn = [pile[place] for place in range(max(map(len, piles), default=0)) for pile in piles if place < len(pile)]
+    if n < 1 or len(drawn) < 4 * n:
+        raise ValueError(
+            f"asked for {n} grids, but {classifier.name} knows only {len(drawn)} different photographs of "
+            f"{len(known)} classes with probability {confidence} or more: ask for fewer, or lower the confidence."
+        )
+    drawn = sorted(drawn[: 4 * n], key=lambda photograph: classes.index(photograph[0]))
+    grids = []
+    for start in range(n):  # class by class, dealt out like cards
+        four = [drawn[start::n][cell] for cell in random.permutation(4)]
+        targets, names, images = zip(*four)
+        grids.append(photos.collage(images, names, targets))
+    return [grids[place] for place in random.permutation(n)]  # neighbours hold the same classes
+
+
+def _known(classifier, size: int, confidence: float) -> dict[int, list[tuple[str, Tensor]]]:
+    """From each class to the name and image (3, size, size) of its photographs that ``classifier`` gets right."""
+    candidates = [(name, labels, photos.load(name, size)) for name, labels in photos.KNOWN.items()]
+    for split in ("train", "test"):
+        data = datasets.groceries(split, "fine", size=size)
+        for name, (image, label) in zip(data.names, data):
+            if data.classes[label] in KNOWN:
+                candidates.append((name, {KNOWN[data.classes[label]]}, image))
+    known: dict[int, list[tuple[str, Tensor]]] = {}
+    for start in range(0, len(candidates), 8):
+        part = candidates[start : start + 8]
+        answers = classifier.predict(torch.stack([image for _, _, image in part]), k=1)
+        for (name, labels, image), [(answer, probability)] in zip(part, answers):
+            if answer in labels and probability >= confidence:
+                known.setdefault(classifier.index(answer), []).append((name, image))
+    return known
+
+
+class Score(NamedTuple):
+    """A mean and the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """The lengths of the interval below and above the mean, for an error bar."""
+        return self.mean - self.low, self.high - self.mean
+
+
+def interval(values: Sequence[float], *, share: bool = False) -> Score:
+    """The mean of independent values between 0 and 1, and its 95 % interval, which stays between them.
+
+    Student's t; with ``share`` Wilson's, for values that are 0 or 1: where all are 1, the interval still has a width.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, dtype=float)
+    count = len(values)
+    if count < 2 or not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"need two values or more between 0 and 1, got {values}.")
+    mean = values.mean()
+    if share:
+        z2 = stats.norm.ppf(0.975) ** 2 / count
+        centre, half = (mean + z2 / 2) / (1 + z2), np.sqrt(z2 * mean * (1 - mean) + z2**2 / 4) / (1 + z2)
+    else:
+        centre, half = mean, stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    return Score(*(float(np.clip(value, 0, 1)) for value in (mean, centre - half, centre + half)))
+
+
+class Board(NamedTuple):
+    """The scoreboard: from each method to its measures' `Score`; numbers of grids, their photographs, targets …"""
+
+    methods: dict[str, dict[str, Score]]
+    grids: int
+    photographs: int
+    classes: int
+    targets: int
+    singles: int
+
+
+def board() -> Board:
+    """The scoreboard as the book's page computed it: nothing is computed here (``book/scoreboard.ipynb``)."""
+    found = json.loads(BOARD.read_text(encoding="utf-8"))
+    rows = found.pop("methods").items()
+    return Board({name: {measure: Score(*score) for measure, score in row.items()} for name, row in rows}, **found)
 
 
 def localisation(heatmap: Tensor, box: Box) -> float:

@@ -162,7 +162,7 @@ def test_the_archives_hold_shards_card_and_licence(archives: Path, kind: str, tm
     shutil.unpack_archive(path, tmp_path, "zip" if path.suffix == ".whl" else "gztar")
     (data,) = (found for found in tmp_path.rglob("helpers/data") if "dist-info" not in found.as_posix())
     names = {found.name for found in data.iterdir()}
-    assert names == {"README.md", "LICENSE-groceries", *datasets.GROCERIES}
+    assert names == {"README.md", "LICENSE-groceries", "scoreboard.json", *datasets.GROCERIES}
     for name in names:
         assert (data / name).read_bytes() == (datasets.DATA / name).read_bytes()
 

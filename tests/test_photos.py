@@ -274,6 +274,14 @@ def test_a_grid_holds_its_photographs_in_its_boxes():
     assert grid.boxes == ((0, 0, 40, 40), (0, 40, 40, 80), (40, 0, 80, 40), (40, 40, 80, 80))
 
 
+def test_a_collage_is_the_grid_of_its_images():
+    images = [torch.full((3, 2, 2), value) for value in (0.1, 0.2, 0.3, 0.4)]
+    grid = photos.collage(images, ["a", "b", "c", "d"], [5, 6, 7, 8])
+    assert grid.names == ("a", "b", "c", "d") and grid.targets == (5, 6, 7, 8)
+    assert torch.equal(grid.image[0, ::2, ::2], torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+    assert all(torch.equal(grid.image[:, *box.slices], image) for box, image in zip(grid.boxes, images))
+
+
 @pytest.mark.parametrize("names", [[], ["coffee"], ["coffee"] * 5])
 def test_a_grid_has_four_photographs(names):
     with pytest.raises(ValueError, match=f"four photographs, got {len(names)}"):

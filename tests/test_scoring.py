@@ -1,7 +1,10 @@
 """Scores by hand, their invariances, and a toy network whose curve can be worked out."""
 
 import math
+import sys
+from pathlib import Path
 
+import nbformat
 import networks
 import numpy as np
 import pytest
@@ -13,8 +16,11 @@ from hypothesis.extra import numpy as npst
 from networks import images, tiny, unchanged
 from torch import nn
 
-from helpers import cam, photos, saliency, scoring
+from helpers import cam, datasets, photos, saliency, scoring
 from helpers.inputs import Box
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from quote_scoreboard import NOTEBOOK, quote  # noqa: E402
 
 BY_HAND = torch.tensor([[1.0, 2.0, 0.0], [-5.0, 3.0, 4.0]])
 FLOATS = st.floats(-10, 10, allow_nan=False, width=32)
@@ -306,13 +312,122 @@ def test_randomisation_refuses_an_unknown_layer():
         scoring.randomisation(model, saliency.gradient, images(1)[0].float(), 0, paths=["liner"])
 
 
+# ---------------------------------------------------------------------------------- grids and the board
+
+
+@pytest.fixture(scope="module")
+def sixteen():
+    return scoring.grids(networks.lite0())
+
+
+def test_known_groceries_have_imagenets_names():
+    assert set(scoring.KNOWN) <= set(datasets.groceries("train", "fine", size=8).classes)
+    assert set(scoring.KNOWN.values()) <= set(networks.lite0().categories)
+
+
+def test_grids_share_no_photograph_and_hold_four_classes(sixteen):
+    assert len(sixteen) == 16
+    assert len({name for grid in sixteen for name in grid.names}) == 64
+    assert len({target for grid in sixteen for target in grid.targets}) >= 10
+    assert all(len(set(grid.targets)) == 4 and grid.image.shape == (3, 320, 320) for grid in sixteen)
+    pairs = {frozenset(grid.targets) for grid in sixteen}
+    assert len(pairs) > 8  # not always the same company
+
+
+def test_the_network_is_right_about_each_photograph_of_a_grid(sixteen):
+    """The truth is what the authors of the set say, and the network's answer to the photograph alone agrees."""
+    model = networks.lite0()
+    fine = {}
+    for split in ("train", "test"):
+        data = datasets.groceries(split, "fine", size=8)
+        fine |= {name: data.classes[label] for name, label in zip(data.names, data.labels)}
+    for grid in sixteen[:6]:
+        cells = torch.stack([grid.image[:, *box.slices] for box in grid.boxes])
+        for name, target, cell, probabilities in zip(grid.names, grid.targets, cells, model(cells).softmax(1)):
+            assert int(probabilities.argmax()) == target and probabilities[target] >= 0.3
+            if name in fine:
+                assert scoring.KNOWN[fine[name]] == model.label(target)
+            else:
+                assert model.label(target) in photos.KNOWN[name]
+                assert torch.equal(cell, photos.load(name, 160))
+
+
+def test_grids_are_the_same_each_time_and_others_with_another_seed():
+    model = networks.lite0()
+    torch.manual_seed(1)
+    first = scoring.grids(model, 2)
+    torch.manual_seed(2)
+    again, other = scoring.grids(model, 2), scoring.grids(model, 2, seed=1)
+    assert [grid.names for grid in first] == [grid.names for grid in again] != [grid.names for grid in other]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, again))
+
+
+@pytest.mark.parametrize("n", [0, -1, 10**6])
+def test_too_many_or_no_grids_are_refused(n):
+    with pytest.raises(ValueError, match="ask for fewer"):
+        scoring.grids(networks.lite0(), n, size=64)
+
+
+def test_a_network_that_knows_nothing_has_no_grids():
+    with pytest.raises(ValueError, match="only 0 different photographs"):
+        scoring.grids(networks.lite0(), 1, confidence=1.01)
+
+
+def test_interval_by_hand():
+    values = [0.2, 0.4, 0.6]
+    half = 4.302653 * 0.2 / 3**0.5  # the 0.975 quantile of t with two degrees of freedom
+    assert scoring.interval(values) == pytest.approx((0.4, max(0.4 - half, 0), 0.4 + half), abs=1e-6)
+    found = scipy.stats.binomtest(9, 10).proportion_ci(method="wilson")
+    assert scoring.interval([1] * 9 + [0], share=True) == pytest.approx((0.9, found.low, found.high))
+    low = scoring.interval([1] * 48, share=True).low
+    assert low == pytest.approx(48 / (48 + 1.959964**2))  # all right, and yet no certainty
+    assert str(scoring.interval([0.5, 0.5])) == "0.50 [0.50, 0.50]"
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [0.5, 1.1], [-0.1, 0.5], [0.5, float("nan")]])
+def test_interval_refuses_what_is_no_sample_of_shares(values):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        scoring.interval(values)
+
+
+@pytest.mark.random
+def test_intervals_cover(seed, claim):
+    """95 of 100 intervals hold the true mean: 400 draws of 16, so 0.95 ± 0.011 (its standard error)."""
+    draws = np.random.default_rng(seed).uniform(size=(400, 16))
+    inside = [score.low <= 0.5 <= score.high for score in map(scoring.interval, draws)]
+    claim(np.mean(inside), above=0.91, below=0.99)
+
+
+def test_the_board_is_the_committed_scoreboards():
+    """The package quotes what the page's committed outputs say; `tools/quote_scoreboard.py` renews it."""
+    assert quote(nbformat.read(NOTEBOOK, as_version=4)) == scoring.BOARD.read_text(encoding="utf-8")
+    board = scoring.board()
+    assert board.photographs >= 60 and board.classes >= 10 and board.targets >= 48 and board.singles >= 16
+    assert {"occlusion", "gradient", "Grad-CAM", "Guided Grad-CAM", "edges (control)"} <= set(board.methods)
+    for row in board.methods.values():
+        assert {"localisation", "pointing"} <= set(row)
+        assert all(0 <= score.low <= score.mean <= score.high <= 1 for score in row.values())
+
+
+def test_a_scoreboard_that_did_not_run_is_not_quoted():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    with pytest.raises(ValueError, match="run the notebook first"):
+        quote(notebook)
+
+
 @pytest.mark.random
 def test_methods_on_a_grid_rank_as_published(seed, claim):
     """CAM marks the cell of its class, the plain gradient hardly more than chance (Rao et al. 2022)."""
     model = networks.lite0()
-    grid = photos.example_grids(model, 1, seed=seed)[0]
+    packaged = [name for name in photos.KNOWN if name != "flower"]  # clear cases
+    names = np.random.default_rng(seed).permutation(packaged)[:4].tolist()
+    grid = photos.grid(names)
+    targets = [int(model(photos.load(name)[None]).argmax()) for name in names]
     by_cam, by_gradient = (
-        [scoring.localisation(explain(model, grid.image, target), box) for target, box in zip(grid.targets, grid.boxes)]
+        [scoring.localisation(explain(model, grid.image, target), box) for target, box in zip(targets, grid.boxes)]
         for explain in (cam.cam, saliency.gradient)
     )
     claim(np.mean(by_cam), above=0.6)
