@@ -10,6 +10,7 @@ from .answers import Answer, Wrong, compare, require, tensor
 
 def directions(rows: Tensor, k: int, *, centred: bool = True) -> Tensor:
     """The first k principal directions (D, k), as eigenvectors of the covariance, signs as those of `embedding.pca`."""
+    rows = rows.double()
     rows = rows - rows.mean(0) if centred else rows
     found = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -k:].flip(1)
     return found * found.gather(0, found.abs().argmax(0, keepdim=True)).sign()
@@ -31,7 +32,7 @@ def precision_of_components(answer: Answer) -> None:
         )
 
         def precision(x: Tensor, g: Tensor, count: int = 5, by: str = "cosine", swapped: bool = False) -> float:
-            right, other = (y_gallery, y_queries) if swapped else (y_queries, y_gallery)  # noqa: B023
+            right, other = (y_gallery, y_queries) if swapped else (y_queries, y_gallery)
             if by == "cosine":  # at length 1 the order of the distances is that of the cosines
                 x, g = F.normalize(x, dim=1), F.normalize(g, dim=1)
             nearest = torch.cdist(x, g).argsort(1)[:, :count]
@@ -39,7 +40,7 @@ def precision_of_components(answer: Answer) -> None:
 
         x, g = queries.double(), gallery.double()
         x_own, x, g = x - x.mean(0), x - g.mean(0), g - g.mean(0)
-        axes, own, raw = directions(g, k), directions(x_own, k), directions(gallery.double(), k, centred=False)
+        axes, own, raw = directions(g, k), directions(x_own, k), directions(gallery, k, centred=False)
         both = torch.cat([x, g])
         joint, mean = directions(both, k), both.mean(0)
         compare(
