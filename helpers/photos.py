@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import queue
 import re
 import threading
@@ -232,34 +231,3 @@ def collage(images: Sequence[Tensor], names: Sequence[str], targets: Sequence[in
     boxes = tuple(Box(row, col, row + size, col + size) for row in (0, size) for col in (0, size))
     rows = [torch.cat(tuple(images[start : start + 2]), 2) for start in (0, 2)]
     return Grid(torch.cat(rows, 1), boxes, tuple(names), tuple(targets))
-
-
-def example_grids(classifier, n: int = 12, *, size: int = 224, confidence: float = 0.1, seed: int = 0) -> list[Grid]:
-    """``n`` different grids of photographs that ``classifier`` gets right with at least this ``confidence``.
-
-    Parameters
-    ----------
-    classifier
-        A `models.Classifier` with ImageNet's category names.
-    confidence
-        Least probability of the right answer for the photograph alone.
-
-    Raises
-    ------
-    ValueError
-        The classifier knows fewer than four of the photographs, or there are fewer than ``n`` combinations.
-    """
-    targets = {}
-    for name, labels in KNOWN.items():
-        label, probability = classifier.predict(load(name, size), k=1)[0]
-        if label in labels and probability >= confidence:
-            targets[name] = classifier.index(label)
-    groups = list(itertools.combinations(targets, 4))
-    if len(groups) < n or n < 1:
-        raise ValueError(
-            f"asked for {n} grids, but the {len(targets)} photographs that {classifier.name} knows with probability "
-            f"{confidence} or more give {len(groups)}: ask for fewer, or lower the confidence."
-        )
-    random = np.random.default_rng(seed)
-    chosen = [random.permutation(groups[i]) for i in random.permutation(len(groups))[:n]]
-    return [grid(list(map(str, four)), size, tuple(targets[name] for name in four)) for four in chosen]

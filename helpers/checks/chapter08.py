@@ -128,7 +128,7 @@ def forget(answer: Answer) -> None:
     require(spread < 2.8, "In one step the cosine varies more than it must. Is the mask 1 for half of the units?")
 
 
-@exercise("8.3", "remainder(lines, absent): what is left of each map, (4, H, W)")
+@exercise("8.3", "remainder(lines, absent): what is left of each map, (N, H, W)")
 def remainder(answer: Answer) -> None:
     for seed in range(2):
         random = torch.Generator().manual_seed(seed)
