@@ -97,13 +97,13 @@ def _best(
 
 def top_patches(
     model: nn.Module,
-    layer: str,
+    layer: str | Sequence[str],
     images: Dataset | Iterable,
     k: int = 9,
     channels: Sequence[int] | None = None,
     *,
     first: int = 0,
-) -> TopPatches:
+) -> TopPatches | dict[str, TopPatches]:
     """Look through any number of images for those in which each channel fires most.
 
     Only the current winners are kept, and nothing above ``layer`` is computed.
@@ -111,7 +111,8 @@ def top_patches(
     Parameters
     ----------
     model, layer
-        Any network; the layer must return maps and have a receptive field (`layers.receptive_field`).
+        Any network; the layer must return maps and have a receptive field (`layers.receptive_field`). Or several
+        layers, early to late: the images are looked through once for all of them.
     images
         Batches (N, 3, H, W) in [0, 1], or tuples that begin with one, as a DataLoader yields; or a Dataset, or one
         tensor.
@@ -125,7 +126,7 @@ def top_patches(
     Returns
     -------
     TopPatches
-        On the CPU.
+        On the CPU. Of several layers, a dict from each to its own.
     """
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"k must be a positive int, got {k!r}.")
@@ -133,34 +134,55 @@ def top_patches(
         images = images.split(32) if images.ndim == 4 else [images]
     if isinstance(images, Dataset):
         images = DataLoader(images, batch_size=32, generator=torch.Generator())  # else it draws from the global one
-    best, number = None, first
+    names, best, number = [layer] if isinstance(layer, str) else list(layer), {}, first
+    if not names:
+        raise ValueError("there is no layer to look at.")
     for batch in progress(images, "top patches", "batch"):
         batch = batch[0] if isinstance(batch, tuple | list) else batch
         batch = batch[None] if isinstance(batch, Tensor) and batch.ndim == 3 else batch
-        activation = maps(model, batch, layer)
-        chosen, width = _channels(channels, activation.shape[1]), activation.shape[3]
-        activation = activation if channels is None else activation[:, chosen.to(activation.device)]
-        peaks = activation.flatten(2).max(2)  # values and places, (N, C)
-        values, place = peaks.values.T.cpu(), peaks.indices.T.cpu()
-        if not values.isfinite().all():
-            raise ValueError(f"layer {layer!r} has NaN or infinite values: check the network's weights.")
-        index = torch.arange(number, number + len(batch)).expand(len(chosen), -1)
-        units = torch.stack([place // width, place % width], 2)
-        size = tuple(batch.shape[-2:])
-        fields = dict(best.fields) if best else {}
-        if size not in fields:
-            fields[size] = layers.receptive_field(model, layer, size)
-        kept = dict(best.images) if best else {}
-        if best:
-            values, index = torch.cat([best.values, values], 1), torch.cat([best.index, index], 1)
-            units = torch.cat([best.units, units], 1)
-        new = dict(enumerate(batch.detach().cpu(), start=number))
-        best = _best(chosen, values, index, units, kept | new, fields, k)
-        for winner in best.images.keys() & new.keys():  # of its own, so that the rest of the batch can go
-            best.images[winner] = new[winner].clone()
+        with layers.record(model, names[:-1]) as found:
+            found[names[-1]] = maps(model, batch, names[-1])
+        for name in names:
+            if name not in found:
+                raise ValueError(f"layer {name!r} did not run before {names[-1]!r}: name the layers early to late.")
+            best[name] = _add(best.get(name), model, name, found[name], batch, number, k, channels)
         number += len(batch)
-    if best is None:
+    if not best:
         raise ValueError("there are no images.")
+    return best[layer] if isinstance(layer, str) else best
+
+
+def _add(
+    best: TopPatches | None,
+    model: nn.Module,
+    layer: str,
+    activation: Tensor,
+    batch: Tensor,
+    number: int,
+    k: int,
+    channels: Sequence[int] | None,
+) -> TopPatches:
+    """The winners so far and those of a batch (N, 3, H, W) with these maps, whose first image has this number."""
+    chosen, width = _channels(channels, activation.shape[1]), activation.shape[3]
+    activation = activation if channels is None else activation[:, chosen.to(activation.device)]
+    peaks = activation.flatten(2).max(2)  # values and places, (N, C)
+    values, place = peaks.values.T.cpu(), peaks.indices.T.cpu()
+    if not values.isfinite().all():
+        raise ValueError(f"layer {layer!r} has NaN or infinite values: check the network's weights.")
+    index = torch.arange(number, number + len(batch)).expand(len(chosen), -1)
+    units = torch.stack([place // width, place % width], 2)
+    size = tuple(batch.shape[-2:])
+    fields = dict(best.fields) if best else {}
+    if size not in fields:
+        fields[size] = layers.receptive_field(model, layer, size)
+    kept = dict(best.images) if best else {}
+    if best:
+        values, index = torch.cat([best.values, values], 1), torch.cat([best.index, index], 1)
+        units = torch.cat([best.units, units], 1)
+    new = dict(enumerate(batch.detach().cpu(), start=number))
+    best = _best(chosen, values, index, units, kept | new, fields, k)
+    for winner in best.images.keys() & new.keys():  # of its own, so that the rest of the batch can go
+        best.images[winner] = new[winner].clone()
     return best
 
 

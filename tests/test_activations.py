@@ -158,6 +158,24 @@ def test_some_channels_only():
         assert torch.equal(some.values, top.values[some.channels])
 
 
+@pytest.mark.parametrize("names", [["norm1", LAYER], ["conv1", "norm1", "conv2"], [LAYER]], ids=str)
+def test_several_layers_in_one_pass(names):
+    model, pictures = tiny().double(), images(40)
+    with unchanged(model):
+        tops = activations.top_patches(model, names, pictures.split(9), k=5)
+    assert list(tops) == names
+    for name, top in tops.items():
+        same(top, activations.top_patches(model, name, pictures.split(9), k=5))
+
+
+def test_layers_that_are_not_named_early_to_late_are_refused():
+    model = tiny()
+    with unchanged(model), pytest.raises(ValueError, match="early to late"):
+        activations.top_patches(model, [LAYER, "conv1"], images(4).float())
+    with unchanged(model), pytest.raises(ValueError, match="no layer"):
+        activations.top_patches(model, [], images(4).float())
+
+
 class Squares(torch.utils.data.Dataset):
     def __len__(self):
         return 40
