@@ -281,18 +281,19 @@ def activations(
     return Demo(compute, image, size=image.shape[-1])
 
 
-def deconvnet(model: Classifier, images: Tensor, tops: Mapping[str, TopPatches], channels: Sequence[int]) -> Demo:
+def deconvnet(model: Classifier, tops: Mapping[str, TopPatches], channels: Mapping[str, Mapping[str, int]]) -> Demo:
     """Chapter 4: the patch that fires a unit most, what three rules send back from it, and whether that fires it again.
 
-    ``tops`` holds the top patches of each layer over ``images`` (N, 3, H, H), for ``channels`` or for all.
+    ``tops`` holds the top patches of each layer, for all channels or for those shown; ``channels`` goes from the name
+    to show to a channel of each layer.
     """
     side, contrast = 276, 0.1
 
     def at(layer: str, picture: Tensor | None) -> list[Frame]:
-        frames = []
-        top = tops[layer] if picture is None else top_patches(model, layer, picture[None], 1, channels)
-        places = [top.channels.tolist().index(channel) for channel in channels]
-        chosen = (images if picture is None else picture[None])[top.index[places, 0]]
+        frames, shown = [], [of_layer[layer] for of_layer in channels.values()]
+        top = tops[layer] if picture is None else top_patches(model, layer, picture[None], 1, shown)
+        places = [top.channels.tolist().index(channel) for channel in shown]
+        chosen = torch.stack([top.images[number] for number in top.index[places, 0].tolist()]).to(model.mean)
         units, fired = top.units[places, 0].tolist(), top.values[places, 0].clamp(min=1e-6)
         field, boxes = top.fields[tuple(chosen.shape[-2:])], [top.boxes[place][0] for place in places]
         mask = torch.zeros_like(chosen[:, :1])
@@ -303,15 +304,15 @@ def deconvnet(model: Classifier, images: Tensor, tops: Mapping[str, TopPatches],
         def again(pattern: Tensor) -> list[float]:
             """How strongly each unit fires for grey plus its pattern, against its photograph."""
             strength = (pattern.square().sum((1, 2, 3)) / area).sqrt().clamp(min=1e-12)
-            shown = 0.5 + pattern * (contrast / strength)[:, None, None, None]
-            values = maps(model, shown.clamp(0, 1), layer).cpu()
-            return [float(v[c, *u]) / f for v, c, u, f in zip(values, channels, units, fired.tolist())]
+            on_grey = 0.5 + pattern * (contrast / strength)[:, None, None, None]
+            values = maps(model, on_grey.clamp(0, 1), layer).cpu()
+            return [float(v[c, *u]) / f for v, c, u, f in zip(values, shown, units, fired.tolist())]
 
         centred = mask * (chosen - (mask * chosen).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True))
-        plain, index = again(centred), torch.tensor(list(channels))
+        plain, index = again(centred), torch.tensor(shown)
         back = {rule: reconstruct(model, chosen, layer, index, rule=rule) for rule in RULES}
         own = {rule: (again(pattern), again(-pattern)) for rule, pattern in back.items()}
-        for (number, channel), rule in product(enumerate(channels), RULES):
+        for (number, channel), rule in product(enumerate(shown), RULES):
             pattern = back[rule][number]
             grey = 0.5 + 0.5 * pattern / pattern[:, *boxes[number].slices].abs().quantile(0.995).clamp(min=1e-12)
             pictures = [photo(whole_field(seen, field, units[number]), side) for seen in (chosen[number], grey)]
@@ -336,14 +337,15 @@ def deconvnet(model: Classifier, images: Tensor, tops: Mapping[str, TopPatches],
             heading="Fires the unit again",
             controls=[
                 Control("Layer", list(tops), "buttons"),
-                Control("Channel", [str(channel) for channel in channels]),
+                Control("Channel", list(channels)),
                 Control("Rule", list(RULES), "buttons"),
             ],
             frames=frames,
             start=(1, 0, 1),
         )
 
-    return Demo(compute, None, size=images.shape[-1])
+    winners = next(iter(tops.values())).images.values()
+    return Demo(compute, None, size=next(iter(winners)).shape[-1])
 
 
 def occlusion(

@@ -342,7 +342,8 @@ def of_activations() -> tuple[Demo, list]:
 def of_deconvnet() -> tuple[Demo, list]:
     model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in ("chelsea", "coffee")])
     tops = {layer: activations.top_patches(model, layer, images, 1) for layer in ("relu1", "relu3")}
-    return demos.deconvnet(model, images, tops, [1, 2]), [model]
+    channels = {"cats": {"relu1": 1, "relu3": 3}, "cups": {"relu1": 2, "relu3": 2}}
+    return demos.deconvnet(model, tops, channels), [model]
 
 
 def of_saliency() -> tuple[Demo, list]:

@@ -47,13 +47,13 @@ def first_layer_picture(answer: Answer) -> None:
 
 
 def _back(model: models.Classifier, image: Tensor, rule: str, signal) -> tuple[Tensor, Tensor]:
-    """The maps of relu3, and what ``signal`` of them sends back to the pixels by ``rule``; a step at a time."""
+    """The maps of relu5, and what ``signal`` of them sends back to the pixels by ``rule``; a step at a time."""
     value, steps = ((image - model.mean) / model.std)[None], []
     with torch.no_grad():
         for name, module in model.network.named_children():
             steps.append((module, value))
             value = module(value)
-            if name == "relu3":
+            if name == "relu5":
                 break
         found = signal(value)
         for module, before in reversed(steps):

@@ -37,9 +37,9 @@ def picture_by_autograd(model, channel):
 
 def _sent(model, image, rule, *, whole=False):
     pixels = image[None].clone().requires_grad_()
-    with layers.relu_rule(model, rule), layers.record(model, ["relu3"]) as recorded:
+    with layers.relu_rule(model, rule), layers.record(model, ["relu5"]) as recorded:
         model(pixels)
-    maps, channels = recorded["relu3"], recorded["relu3"][0].amax((1, 2)).topk(2).indices
+    maps, channels = recorded["relu5"], recorded["relu5"][0].amax((1, 2)).topk(2).indices
     signals = []
     for channel in channels:
         signal = torch.zeros_like(maps)
