@@ -602,8 +602,7 @@ def embedding(
     spread = {}  # positions on the picture, from 0 to 1
     for perplexity, positions in maps.items():
         low, high = positions.amin(0), positions.amax(0)
-        spread[perplexity] = ((positions - (low + high) / 2) / (high - low).max() + 0.5) * (1 - 2 * thumb / side)
-        spread[perplexity] = spread[perplexity] + thumb / side
+        spread[perplexity] = (positions - low) / (high - low) * (1 - 2 * thumb / side) + thumb / side
     fields = {}
     for perplexity, places in spread.items():
         fields[perplexity] = Image.new("RGB", (side + right, side), "white")

@@ -215,7 +215,7 @@ def test_tsne_keeps_groups_together_and_is_repeatable(claim):
     data = 20 * torch.eye(3).repeat(1, 30)[labels] + torch.randn(60, 90)
     points = embedding.tsne(data, perplexity=10)
     assert points.shape == (60, 2)
-    assert torch.equal(points, embedding.tsne(data, perplexity=10, seed=1))  # as its docstring and chapter 9 say
+    assert torch.equal(points, embedding.tsne(data, perplexity=10, seed=1))  # as its docstring says
     nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).topk(5, largest=False).indices
     claim((labels[nearest] == labels[:, None]).float().mean(), above=0.95)
 

@@ -21,23 +21,24 @@ def directions(rows: Tensor, k: int, *, centred: bool = True) -> Tensor:
     "precision_of_components(queries, query_labels, gallery, gallery_labels, k): the mean precision@5, a float",
 )
 def precision_of_components(answer: Answer) -> None:
-    y_gallery, y_queries = torch.arange(70) % 5, torch.arange(50) % 4  # the queries have another mean
-
-    def precision(x: Tensor, g: Tensor, count: int = 5, by: str = "cosine", swapped: bool = False) -> float:
-        right, other = (y_gallery, y_queries) if swapped else (y_queries, y_gallery)
-        if by == "cosine":  # at length 1 the order of the distances is that of the cosines
-            x, g = F.normalize(x, dim=1), F.normalize(g, dim=1)
-        nearest = torch.cdist(x, g).argsort(1)[:, :count]
-        return (other[nearest] == right[:, None]).double().mean().item()
-
     for seed, k in ((863, 3), (860, 2), (2002, 4)):  # with these every mistake below has a precision of its own
         random = torch.Generator().manual_seed(seed)
         centres = torch.randn(5, 9, generator=random) * torch.linspace(2.0, 0.4, 9)
         mixed, shift = torch.randn(9, 9, generator=random) * 0.35, torch.randn(9, generator=random)
+        y_gallery, y_queries = torch.arange(70) % 5, torch.arange(50) % 4  # the queries have another mean
         gallery, queries = (
             centres[labels] + shift + torch.randn(len(labels), 9, generator=random) @ mixed
             for labels in (y_gallery, y_queries)
         )
+
+        def precision(
+            x: Tensor, g: Tensor, count: int = 5, by: str = "cosine", labels: tuple = (y_queries, y_gallery)
+        ) -> float:
+            if by == "cosine":  # at length 1 the order of the distances is that of the cosines
+                x, g = F.normalize(x, dim=1), F.normalize(g, dim=1)
+            nearest = torch.cdist(x, g).argsort(1)[:, :count]
+            return (labels[1][nearest] == labels[0][:, None]).double().mean().item()
+
         x, g = queries.double(), gallery.double()
         x_own, x, g = x - x.mean(0), x - g.mean(0), g - g.mean(0)
         axes, own, raw = directions(g, k), directions(x_own, k), directions(gallery, k, centred=False)
@@ -63,7 +64,7 @@ def precision_of_components(answer: Answer) -> None:
                     (x - mean) @ joint, (g - mean) @ joint
                 ),
                 "The features were not centred.": precision(queries.double() @ raw, gallery.double() @ raw),
-                "Queries and gallery are swapped.": precision(g @ axes, x @ axes, swapped=True),
+                "Queries and gallery are swapped.": precision(g @ axes, x @ axes, labels=(y_gallery, y_queries)),
                 "These are the nearest by distance. Take the cosine.": precision(x @ axes, g @ axes, by="distance"),
                 "These are 10 neighbours. Take 5.": precision(x @ axes, g @ axes, 10),
                 "These are 6 neighbours. Take 5.": precision(x @ axes, g @ axes, 6),
