@@ -688,7 +688,7 @@ def transfer(
     describe: Callable[[Tensor], Mapping[str, Tensor]],
     kinds: Mapping[str, float],
 ) -> Demo:
-    """Chapter 10: choose a query and the kind of features, see its five nearest crops.
+    """Chapter 10: choose a query and the kind of features, see its five nearest neighbours.
 
     Labels index ``names``; ``describe`` gives the features of other images, and ``kinds`` goes from the kinds to show
     to their precision@5 over all queries.
@@ -714,16 +714,14 @@ def transfer(
                 for i, value, hit in zip(index, similarity, right)
             ]
             rows.append(Row("precision@5, all queries", f"{kinds[kind]:.2f}", kinds[kind], 1 / len(names)))
-            says = (
-                f"By {kind}: {sum(right)} of five are of the query's photograph." if picture is None else f"By {kind}."
-            )
+            says = f"By {kind}: {sum(right)} of five are of the query's class." if picture is None else f"By {kind}."
             tiles = [photo(asked[number], side), *(photo(gallery.images[i], side) for i in index)]
-            alt = f"A query and its five nearest crops by {kind}: {', '.join(names[gallery.labels[i]] for i in index)}."
+            alt = f"A query and its five nearest by {kind}: {', '.join(names[gallery.labels[i]] for i in index)}."
             frames.append(Frame(sheet(tiles, 6), rows, says, alt))
         return Scene(
             title="show me more like this",
-            caption="Left the query, then its five nearest crops of other places. Guess what each kind of features "
-            "will take for alike. Which mistakes would you make yourself? The line across the lowest bar is chance.",
+            caption="Left the query, then its five nearest neighbours. Guess what each kind of features will take for "
+            "alike. Which mistakes would you make yourself? The line across the lowest bar is chance.",
             heading="Cosine similarity",
             controls=[Control("Query", tags), Control("Features", list(kinds), "buttons")],
             frames=frames,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -74,7 +75,10 @@ def linear_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, s
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-    return float(probe.fit(x.numpy(), y.numpy()).score(x_test.numpy(), y_test.numpy()))
+    with warnings.catch_warnings():  # with one example of each class scikit-learn asks whether this is a regression
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+        probe.fit(x.numpy(), y.numpy())
+    return float(probe.score(x_test.numpy(), y_test.numpy()))
 
 
 def confidence_interval(
@@ -90,7 +94,7 @@ def confidence_interval(
     values
         (N,), such as 1 for a right answer and 0 for a wrong one, or the differences of two methods.
     groups
-        (N,) ints: what belongs together, such as crops of one photograph. They are no independent examples, so that
+        (N,) ints: what belongs together, such as photographs of one shelf. They are no independent examples, so that
         limits without this are too narrow by far. Default: every value stands for itself.
     level
         Share of such intervals that hold the true mean.

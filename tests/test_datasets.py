@@ -1,6 +1,5 @@
 """Labelled sets: no pixel in both splits, right labels, clear errors where a set can't be had."""
 
-import ast
 import hashlib
 import json
 import pickle
@@ -10,15 +9,13 @@ import tarfile
 import time
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
-import solutions
 import torch
 import torchvision
 from PIL import Image
 
-from helpers import datasets, embedding, photos, transfer
+from helpers import datasets, photos
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -431,66 +428,3 @@ def test_a_missing_picture_of_cifar10_is_refused(cifar, no_network):
     for split in ("train", "test"):  # torchvision checks all files for either
         with pytest.raises(FileNotFoundError, match="CIFAR10"):
             datasets.cifar10(split, cifar)
-
-
-# ------------------------------------------------ what a reader with a network runs in chapters 9 and 10
-
-
-def from_chapter(name, *functions):
-    """The functions as they stand in the chapter's cells, with all that the chapter imports."""
-    space = {}
-    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            source = solutions.plain("".join(cell["source"]))
-            wanted = [
-                node
-                for node in ast.parse(source).body
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                or (isinstance(node, ast.FunctionDef) and node.name in functions)
-            ]
-            exec(compile(ast.Module(wanted, []), name, "exec"), space)  # noqa: S102
-    assert set(functions) <= space.keys()
-    return space
-
-
-COLOURS = {"ant": (200, 60, 60), "Faces": (60, 200, 60), "yin_yang": (60, 60, 200)}
-
-
-@pytest.fixture
-def coloured_caltech(tmp_path, monkeypatch, seed):
-    """Caltech-101 in the folder where the chapter looks for it: nine noisy pictures of one colour in each class."""
-    random, top = np.random.default_rng(seed), tmp_path / "data" / "caltech101" / "101_ObjectCategories"
-    for name, colour in COLOURS.items():
-        (top / name).mkdir(parents=True)
-        for number in range(1, 10):
-            picture = (np.array(colour) + random.integers(-50, 50, (60, 80, 3))).astype(np.uint8)
-            if name == "ant" and number > 7:
-                picture = picture[:, :, ::-1]  # two ants that look like something else
-            Image.fromarray(picture).save(top / name / f"image_{number:04d}.jpg", quality=95)
-    (top / "BACKGROUND_Google").mkdir()
-    (tmp_path / "data" / "caltech101" / "Annotations").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.random
-def test_chapter_10_on_a_small_caltech101(coloured_caltech, no_network, seed, claim):
-    """Its accuracy is that of a probe that is fitted without it, averaged over the classes."""
-    chapter = from_chapter("10_transfer_learning", "caltech_accuracy", "probe")
-    model = chapter["classifier"] = networks.seeded(networks.tiny)
-    found = []
-    for draw in range(3 * seed, 3 * seed + 3):
-        parts = [datasets.caltech101(split, per_class=4, seed=draw) for split in ("train", "test")]
-        assert [len(part) for part in parts] == [12, 15]
-        rows = [embedding.features(model, part) for part in parts]
-        labels = [torch.tensor([label for _, label in part]) for part in parts]
-        by_class = [
-            transfer.linear_probe((rows[0], labels[0]), (rows[1][labels[1] == c], labels[1][labels[1] == c]))
-            for c in range(3)
-        ]
-        found.append(chapter["caltech_accuracy"](4, draw))
-        assert found[-1] == pytest.approx(np.mean(by_class), abs=1e-6)
-    claim(np.mean(found), above=0.8, below=1)  # colours are easy, but for the two ants
-
-    few = chapter["caltech_accuracy"](4, 0, at_most=1)  # one test picture of each class
-    assert few in [pytest.approx(count / 3) for count in range(4)]

@@ -12,26 +12,26 @@ from . import exercise
 from .answers import Answer, compare
 from .chapter09 import directions
 
-CROPS = 16  # of each photograph in the gallery
+EXAMPLES = 17  # of a class in the gallery
 
 
 @exercise("10.1", "bound(k): the largest possible precision@k, a float")
 def bound(answer: Answer) -> None:
-    perfect = torch.zeros(400)  # a list that begins with all the right answers that there are
-    perfect[:CROPS] = 1
-    for k in (1, 5, 16, 17, 20, 50, 304):
+    perfect = torch.zeros(1000)  # a list that begins with all the right answers that there are
+    perfect[:EXAMPLES] = 1
+    for k in (1, 5, 16, 17, 18, 20, 50, 730):
         compare(
             answer(k),
             perfect[:k].mean(),
             hints={
-                "A precision above 1 is not possible.": CROPS / k,
-                "A list longer than 16 cannot be right throughout: the gallery has 16 crops of each photograph.": 1.0,
+                "A precision above 1 is not possible.": EXAMPLES / k,
+                "A list longer than 17 cannot be right throughout: the gallery has 17 photographs of a class.": 1.0,
                 "This is the number of right answers. The precision is a share of the k.": perfect[:k].sum(),
-                "This is the share of the 16 crops that are found. The precision is a share of the k answers.": (
-                    perfect[:k].sum() / CROPS
+                "This is the share of the 17 photographs that are found. The precision is a share of the k answers.": (
+                    perfect[:k].sum() / EXAMPLES
                 ),
-                "This counts 15 right answers. The query is none of the 16 crops in the gallery.": min(
-                    1.0, (CROPS - 1) / k
+                "This counts 16 right answers. The query is none of the 17 photographs in the gallery.": min(
+                    1.0, (EXAMPLES - 1) / k
                 ),
             },
             what=f"the bound for k = {k}",
