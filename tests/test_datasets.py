@@ -1,5 +1,6 @@
 """Labelled sets: no pixel in both splits, right labels, clear errors where a set can't be had."""
 
+import ast
 import hashlib
 import json
 import pickle
@@ -9,13 +10,15 @@ import tarfile
 import time
 from pathlib import Path
 
+import networks
 import numpy as np
 import pytest
+import solutions
 import torch
 import torchvision
 from PIL import Image
 
-from helpers import datasets, photos
+from helpers import datasets, embedding, photos, transfer
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -428,3 +431,44 @@ def test_a_missing_picture_of_cifar10_is_refused(cifar, no_network):
     for split in ("train", "test"):  # torchvision checks all files for either
         with pytest.raises(FileNotFoundError, match="CIFAR10"):
             datasets.cifar10(split, cifar)
+
+
+# ------------------------------------------------ what a reader with the whole set runs in chapter 10
+
+
+def from_chapter(name, *functions):
+    """The functions as they stand in the chapter's cells, with all that the chapter imports."""
+    space = {}
+    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            source = solutions.plain("".join(cell["source"]))
+            wanted = [
+                node
+                for node in ast.parse(source).body
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                or (isinstance(node, ast.FunctionDef) and node.name in functions)
+            ]
+            exec(compile(ast.Module(wanted, []), name, "exec"), space)  # noqa: S102
+    assert set(functions) <= space.keys()
+    return space
+
+
+def test_chapter_10_on_a_small_whole_set(whole, monkeypatch, capsys):
+    """Its cell for the whole set, which no build runs: the numbers are those of probes fitted without it."""
+    chapter = from_chapter("10_transfer_learning", "shuffled")
+    model = chapter["classifier"] = networks.seeded(networks.tiny)
+    cells = json.loads((NOTEBOOKS / "10_transfer_learning.ipynb").read_text())["cells"]
+    (source,) = ["".join(cell["source"]) for cell in cells if "".join(cell["source"]).startswith("WHOLE = None")]
+    (whole / "test.txt").write_text("test/0.png, 2, 1\ntest/1.png, 0, 0\ntest/Fruit/Papaya/Papaya_012.jpg, 0, 0\n")
+    (whole / "test/Fruit/Papaya").mkdir(parents=True)
+    shutil.copy(whole / "test/0.png", whole / "test/Fruit/Papaya/Papaya_012.jpg")
+    monkeypatch.chdir(NOTEBOOKS)
+    capsys.readouterr()
+    exec(source.replace("WHOLE = None", f"WHOLE = {str(whole)!r}"), chapter)  # noqa: S102
+    printed = capsys.readouterr().out.splitlines()
+    rows = [embedding.features(model, datasets.groceries(split, root=whole)) for split in ("train", "test")]
+    for line, level in zip(printed, ("coarse", "fine"), strict=True):
+        train, test = (datasets.groceries(split, level, root=whole).labels for split in ("train", "test"))
+        every = transfer.linear_probe((rows[0], train), (rows[1], test))
+        new = transfer.linear_probe((rows[0], train), (rows[1][:2], test[:2]))
+        assert line.startswith(f"{level}: {every:.3f}, without near-copies {new:.3f}, shuffled ")
