@@ -87,7 +87,9 @@ def test_nothing_else_needs_a_solution(path: Path) -> None:
         made |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
         made |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
         made |= {name for statement in tree.body for name in solutions.names(statement)}
-        made |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)}
+        made |= {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)
+        }
         missing = {node.id for node in names if isinstance(node.ctx, ast.Load)} - made - {"get_ipython"}
         assert missing == set(), cell.source[:200]
 
