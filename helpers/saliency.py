@@ -82,45 +82,6 @@ def smoothgrad(
     return _present(torch.stack(means), single, signed)
 
 
-def class_image(
-    model: nn.Module,
-    target: int,
-    *,
-    size: int = 160,
-    steps: int = 128,
-    step_size: float = 0.02,
-    decay: float = 0.01,
-    shift: int = 4,
-    seed: int = 0,
-) -> Tensor:
-    """An image of which the model is most certain that it shows ``target`` (Simonyan et al. 2014, section 2).
-
-    Gradient ascent on the logit from a grey image. Each step adds the gradient, scaled to a standard deviation of
-    ``step_size``, then pulls the image towards grey by the share ``decay`` (the paper's L2 penalty). Before each step
-    the image is shifted at random by up to ``shift`` pixels, so that no step is tied to a position.
-
-    Returns
-    -------
-    Tensor
-        (3, ``size``, ``size``) in [0, 1].
-    """
-    if target is None:
-        raise TypeError("target must be a class: there is no image yet of which to predict one.")
-    if not (isinstance(size, int) and isinstance(steps, int) and size >= 1 and steps >= 1):
-        raise ValueError(f"size and steps must be positive ints, got {size!r} and {steps!r}.")
-    if not (step_size > 0 and 0 <= decay < 1 and shift >= 0):
-        raise ValueError(f"need step_size > 0, 0 <= decay < 1, shift >= 0; got {step_size}, {decay}, {shift}.")
-    image, _ = as_batch(model, torch.full((1, 3, size, size), 0.5))
-    generator = torch.Generator().manual_seed(seed)
-    for _ in progress(range(steps), "class image", "step"):
-        by = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
-        image = image.roll(by, (2, 3))
-        step = _pixel_gradient(model, image, target)
-        image = image + step_size * step / step.std().clamp(min=1e-12)
-        image = (0.5 + (1 - decay) * (image - 0.5)).clamp(0, 1).roll([-by[0], -by[1]], (2, 3))
-    return image[0]
-
-
 def _pixel_gradient(model: nn.Module, batch: Tensor, target: Target) -> Tensor:
     """Gradient of the target's logit with respect to ``batch``, (N, 3, H, W); nothing but it is computed."""
     with layers.evaluating(model, gradients=True):

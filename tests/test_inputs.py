@@ -28,6 +28,7 @@ from helpers import (
     scoring,
     shortcut,
 )
+from helpers import feature_visualization as visualization
 
 WINDOW = {"window": 16, "stride": 16}
 
@@ -69,7 +70,10 @@ CALLS = {
     "occlusion.sensitivity": lambda model, image, target: occlusion.sensitivity(model, image, target, **WINDOW),
     "saliency.gradient": lambda model, image, target: saliency.gradient(model, image, target),
     "saliency.smoothgrad": lambda model, image, target: saliency.smoothgrad(model, image, target, samples=3),
-    "saliency.class_image": lambda model, target: saliency.class_image(model, target, size=32, steps=2),
+    "feature_visualization.Objective": lambda model, image, layer: visualization.channel(layer, 0)(model, image),
+    "feature_visualization.maximize": lambda model: visualization.maximize(
+        model, visualization.logit(3), size=32, steps=2
+    ),
     "cam.cam": lambda model, image, target: cam.cam(model, image, target),
     "cam.gradcam": lambda model, image, target, layer: cam.gradcam(model, image, target, layer=layer),
     "guided.backprop": lambda model, image, target: guided.backprop(model, image, target),
@@ -195,7 +199,7 @@ def test_the_last_class_and_a_tensor_are_accepted(name):
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", [n for n in TARGETED if n not in ONE_IMAGE and n != "saliency.class_image"])
+@pytest.mark.parametrize("name", [n for n in TARGETED if n not in ONE_IMAGE])
 def test_each_image_of_a_batch_has_its_own_target(name):
     model, batch = tiny(), images(3).float()
 
@@ -393,7 +397,13 @@ class Fuse(nn.Module):
         return pixels
 
 
-GRADIENTS = ["saliency.gradient", "saliency.smoothgrad", "saliency.class_image", "cam.gradcam", "guided.backprop"]
+GRADIENTS = [
+    "saliency.gradient",
+    "saliency.smoothgrad",
+    "feature_visualization.maximize",
+    "cam.gradcam",
+    "guided.backprop",
+]
 GRADIENTS += ["guided.gradcam"]
 
 

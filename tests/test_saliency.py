@@ -1,4 +1,4 @@
-"""Gradients against captum and by hand, SmoothGrad against a plain loop, the class image by what it should do."""
+"""Gradients against captum and by hand, SmoothGrad against a plain loop."""
 
 from functools import cache
 
@@ -100,33 +100,6 @@ def test_smoothgrad_keeps_the_target_of_the_clean_image():
     assert torch.equal(saliency.smoothgrad(model, image, samples=8, noise=5.0), fixed)
 
 
-@pytest.mark.random
-def test_the_class_image_raises_the_logit_of_its_class(device, seed):
-    """Above that of a grey picture, and above that of any of 64 random ones."""
-    model = tiny().to(device)
-    others = torch.cat([torch.full((1, 3, 32, 32), 0.5), images(64, seed=seed).float()]).to(device)
-    with torch.no_grad():
-        best = model(others).amax(0)
-        for target in range(CLASSES):
-            image = saliency.class_image(model, target, size=32, steps=100, seed=seed)
-            assert image.shape == (3, 32, 32) and image.device.type == device.type
-            assert image.min() >= 0 and image.max() <= 1
-            assert model(image[None])[0, target] > best[target]
-
-
-@pytest.mark.random
-def test_the_class_image_of_the_embedded_network_is_of_its_class(seed, claim):
-    model, tiger = built("lite0").float().cpu(), 292
-    image = saliency.class_image(model, tiger, size=64, steps=80, seed=seed)
-    with torch.no_grad():
-        logits = model(image[None])[0]
-    others = torch.arange(1000) != tiger
-    claim(logits[tiger] - logits[others].max(), above=0)
-    again = saliency.class_image(model, 292, size=64, steps=3)
-    assert torch.equal(again, saliency.class_image(model, 292, size=64, steps=3))
-    assert not torch.equal(again, saliency.class_image(model, 292, size=64, steps=3, seed=1))
-
-
 @pytest.mark.parametrize(
     "options",
     [{"samples": 0}, {"samples": 2.5}, {"noise": -0.1}, {"noise": float("nan")}, {"batch_size": 0}],
@@ -136,19 +109,3 @@ def test_smoothgrad_refuses(options):
     model = tiny()
     with unchanged(model), pytest.raises(ValueError, match=next(iter(options))):
         saliency.smoothgrad(model, images(1)[0].float(), **options)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"size": 0}, {"steps": 0}, {"steps": 1.5}, {"step_size": 0}, {"decay": 1.0}, {"decay": -0.1}, {"shift": -1}],
-    ids=str,
-)
-def test_the_class_image_refuses(options):
-    model = tiny()
-    with unchanged(model), pytest.raises(ValueError, match=next(iter(options))):
-        saliency.class_image(model, 0, **({"size": 32, "steps": 1} | options))
-
-
-def test_the_class_image_needs_a_class():
-    with pytest.raises(TypeError, match="target"):
-        saliency.class_image(tiny(), None, size=32, steps=1)
