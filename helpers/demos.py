@@ -450,8 +450,8 @@ def saliency(model: Classifier, image: Tensor, target: int | None = None) -> Dem
                     }[show]
                 else:
                     says = {
-                        "map": f"The raw map: with no noise {copies} tell no more than one.",
-                        "a noisy copy": f"The photograph: with no noise {copies} look like it.",
+                        "map": f"The raw map: without noise it is the same for {copies}.",
+                        "a noisy copy": f"The photograph: without noise it is the same for {copies}.",
                     }[show]
                 says += f" Rank correlation with the raw map {likeness:.2f}; {name} {kept:.2f} in the copies."
                 if show == "map":

@@ -106,7 +106,11 @@ def _dream(
     with layers.evaluating(model, gradients=True):
         for _ in range(steps):
             pixels = (image if anew else start).clone().requires_grad_()
-            activation = model(pixels[None]) if layer is None else layers.run_to(model, layer, pixels[None])
+            activation = pixels[None]
+            for name, module in model.named_children():  # `layers.run_to` refuses an image that was not clipped
+                activation = module(activation)
+                if name == layer:
+                    break
             image = image + size * length(torch.autograd.grad(objective(activation).sum(), pixels)[0])
             image = image.clamp(0, 1) if clip == "each step" else image
     return (image.clamp(0, 1) if clip == "the end" else image).cpu()
@@ -139,7 +143,9 @@ def dream(answer: Answer) -> None:
             "The gradient is divided by its standard deviation, not by the mean of its absolute values.": dreamt(
                 length=lambda slope: slope / slope.std()
             ),
-            "Only the gradient's sign is used. Divide it by the mean of its absolute values.": dreamt(length=torch.sign),
+            "Only the gradient's sign is used. Divide it by the mean of its absolute values.": dreamt(
+                length=torch.sign
+            ),
             "One step is missing.": dreamt(steps=steps - 1),
             "This is one step too many.": dreamt(steps=steps + 1),
             "This is the image as it was given.": image,

@@ -98,10 +98,11 @@ def walk_by_loop(model, image, target, baseline, steps):
 
 def _ascend(model, image, layer, steps, size, *, clip=True, sign=1):
     """Right, but for what the options change."""
+    names = [name for name, _ in model.named_children()]
+    below = model if layer is None else model[: names.index(layer) + 1]
     for _ in range(steps):
         pixels = image.clone().requires_grad_()
-        activation = model(pixels[None]) if layer is None else layers.run_to(model, layer, pixels[None])
-        slope = torch.autograd.grad(activation.square().mean(), pixels)[0]
+        slope = torch.autograd.grad(below(pixels[None]).square().mean(), pixels)[0]
         image = image + sign * size * slope / slope.abs().mean()
         image = image.clamp(0, 1) if clip else image
     return image
