@@ -1,12 +1,14 @@
 """Checks of the exercises of chapter 6, gradients of the score."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from helpers import layers, runtime
 
 from . import draw, exercise
-from .answers import Answer, compare
+from .answers import Answer, Wrong, compare
 
 
 def _drawn(seed: int) -> tuple[nn.Module, Tensor]:
@@ -15,17 +17,12 @@ def _drawn(seed: int) -> tuple[nn.Module, Tensor]:
 
 
 def _gradient(model: nn.Module, image: Tensor, target: int, of: str = "logit") -> Tensor:
-    """The gradient of the target's logit, probability, or logarithm of the probability: (3, H, W), on the CPU."""
+    """The gradient of the target's logit or probability: (3, H, W), on the CPU."""
     with layers.evaluating(model, gradients=True):
         pixels = image[None].detach().clone().requires_grad_()
         logits = model(pixels)
-        scores = {"logit": logits, "probability": logits.softmax(1), "logarithm": logits.log_softmax(1)}[of]
+        scores = {"logit": logits, "probability": logits.softmax(1)}[of]
         return torch.autograd.grad(scores[0, target], pixels)[0][0].cpu()
-
-
-def _probability(model: nn.Module, image: Tensor, target: int) -> float:
-    with layers.evaluating(model):
-        return model(image[None]).softmax(1)[0, target].item()
 
 
 @exercise("6.1", "sign_step(model, image, target, size): the image after the step, (3, H, W)")
@@ -58,30 +55,7 @@ def sign_step(answer: Answer) -> None:
         )
 
 
-@exercise("6.2", "probability_gradient(model, image, target): the gradient of the probability, (3, H, W)")
-def probability_gradient(answer: Answer) -> None:
-    for seed, target in ((4, 4), (17, 1), (22, 3)):
-        model, image = _drawn(seed)
-        logit, p = _gradient(model, image, target), _probability(model, image, target)
-        compare(
-            answer(model, image, target),
-            _gradient(model, image, target, "probability"),
-            hints={
-                "This is the gradient of the logit.": logit,
-                "The rivals are missing: the other logits change the probability, too.": p * (1 - p) * logit,
-                "This is p times the gradient of the logit. The rivals are missing.": p * logit,
-                "This is the gradient of ln p. From there a factor is missing.": _gradient(
-                    model, image, target, "logarithm"
-                ),
-                "This is only what the rivals add. What does the target's own logit add?": (
-                    _gradient(model, image, target, "probability") - p * logit
-                ),
-            },
-            what="the gradient",
-        )
-
-
-@exercise("6.3", "integrated_gradients(model, image, target, baseline, steps): the attributions, (3, H, W)")
+@exercise("6.2", "integrated_gradients(model, image, target, baseline, steps): the attributions, (3, H, W)")
 def integrated_gradients(answer: Answer) -> None:
     for seed, target, steps in ((7, 2, 4), (8, 0, 3), (9, 4, 1)):
         model, image = _drawn(seed)
@@ -113,3 +87,72 @@ def integrated_gradients(answer: Answer) -> None:
             },
             what="the attribution",
         )
+
+
+def _dream(
+    model: nn.Module,
+    image: Tensor,
+    layer: str | None,
+    steps: int,
+    size: float,
+    *,
+    objective: Callable[[Tensor], Tensor] = torch.square,
+    length: Callable[[Tensor], Tensor] = lambda slope: slope / slope.abs().mean(),
+    clip: str = "each step",
+    anew: bool = True,
+) -> Tensor:
+    """DeepDream with one thing changed; ``layer`` None stands for the logits."""
+    image = start = image.detach().clone()
+    with layers.evaluating(model, gradients=True):
+        for _ in range(steps):
+            pixels = (image if anew else start).clone().requires_grad_()
+            activation = pixels[None]
+            for name, module in model.named_children():  # `layers.run_to` refuses an image that was not clipped
+                activation = module(activation)
+                if name == layer:
+                    break
+            image = image + size * length(torch.autograd.grad(objective(activation).sum(), pixels)[0])
+            image = image.clamp(0, 1) if clip == "each step" else image
+    return (image.clamp(0, 1) if clip == "the end" else image).cpu()
+
+
+@exercise("6.3", "dream(model, image, layer, steps, size): the image after the steps, (3, H, W)")
+def dream(answer: Answer) -> None:
+    for seed, layer, steps, size in ((5, "relu1", 3, 0.03), (12, "relu2", 2, 0.05), (23, "conv2", 4, 0.02)):
+        model, image = _drawn(seed)
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        model.__deepcopy__ = lambda memo, model=model: model  # the answer gets the network itself: what becomes of it?
+
+        def dreamt(model=model, image=image, layer=layer, steps=steps, size=size, **change) -> Tensor:
+            return _dream(model, image, layer, steps, size, **change)
+
+        truth = dreamt()
+        others = {name for name, _ in model.named_children()} - {layer}
+        hints = {
+            "It goes downhill. Add the gradient: the activations are to grow.": dreamt(size=-size),
+            "Some values leave [0, 1]. Clip them after each step.": dreamt(clip="never"),
+            "It clips only at the end. Clip after each step.": dreamt(clip="the end"),
+            "The start is ignored: this dream begins with a grey image.": dreamt(image=torch.full_like(image, 0.5)),
+            "The start is ignored: this dream begins with a black image.": dreamt(image=torch.zeros_like(image)),
+            "This is what makes the logits large. Take the layer's activations.": dreamt(layer=None),
+            "This raises the mean activation. The mean of the squares is asked for.": dreamt(
+                objective=lambda activation: activation
+            ),
+            "Every step takes the gradient of the start. Compute it anew at the image so far.": dreamt(anew=False),
+            "The gradient is not divided by the mean of its absolute values.": dreamt(length=lambda slope: slope),
+            "The gradient is divided by its standard deviation, not by the mean of its absolute values.": dreamt(
+                length=lambda slope: slope / slope.std()
+            ),
+            "Only the gradient's sign is used. Divide it by the mean of its absolute values.": dreamt(
+                length=torch.sign
+            ),
+            "One step is missing.": dreamt(steps=steps - 1),
+            "This is one step too many.": dreamt(steps=steps + 1),
+            "This is the image as it was given.": image,
+        } | {f"This is the dream of another layer, {name}: use the argument.": dreamt(layer=name) for name in others}
+        found = answer(model, image, layer, steps, size)
+        if any(not torch.equal(weights[name], value) for name, value in model.state_dict().items()):
+            raise Wrong("The network has changed: its weights are no longer what they were. Change the image alone.")
+        if any(module._forward_hooks for module in model.modules()):
+            raise Wrong("A hook of yours is still in the network. Remove it at the end: handle.remove().")
+        compare(found, truth, hints=hints, what="the image")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from helpers import runtime, saliency
+from helpers import layers, runtime, saliency
 from helpers.checks import draw
 
 
@@ -43,54 +43,6 @@ def sign_step_in_numpy(model, image, target, size):
     pixels = image[None].clone().requires_grad_()
     model(pixels)[0, target].backward()
     return np.clip(image.cpu().numpy() + size * np.sign(pixels.grad[0].cpu().numpy()), 0, 1)
-
-
-def _by_weights(model, image, weights):
-    """The gradient of the sum of the logits with these weights, a function of the probabilities."""
-    pixels = image[None].clone().requires_grad_()
-    outputs = model(pixels)[0]
-    return torch.autograd.grad((weights(outputs.detach().softmax(0)) * outputs).sum(), pixels)[0][0]
-
-
-def _one(target, p):
-    return torch.nn.functional.one_hot(torch.tensor(target), len(p)).to(p)
-
-
-def of_the_logit(model, image, target):
-    return _slope(model, image, target)
-
-
-def without_rivals(model, image, target):
-    return _by_weights(model, image, lambda p: p * (1 - p) * _one(target, p))
-
-
-def of_the_logarithm(model, image, target):
-    return _by_weights(model, image, lambda p: _one(target, p) - p)
-
-
-def rivals_only(model, image, target):
-    return _by_weights(model, image, lambda p: -p[target] * p)
-
-
-def wrong_way_round(model, image, target):
-    return _by_weights(model, image, lambda p: p[target] * (p - _one(target, p)))
-
-
-def probability_largest(model, image, target):
-    return probability_by_autograd(model, image, target).abs().amax(0)
-
-
-def probability_by_autograd(model, image, target):
-    """Right: what the exercise asks to compare with."""
-    pixels = image[None].clone().requires_grad_()
-    return torch.autograd.grad(model(pixels).softmax(1)[0, target], pixels)[0][0]
-
-
-def probability_by_classes(model, image, target):
-    """Right: one gradient for each class, and the formula in numpy."""
-    p = model(image[None])[0].softmax(0).detach().cpu().numpy()
-    slopes = np.stack([_slope(model, image, index).cpu().numpy() for index in range(len(p))])
-    return p[target] * (slopes[target] - np.tensordot(p, slopes, 1))
 
 
 def _walk(model, image, target, baseline, steps, *, shift=0.5, factor=True):
@@ -144,6 +96,109 @@ def walk_by_loop(model, image, target, baseline, steps):
     return total * (image - baseline).cpu().numpy()
 
 
+def _ascend(model, image, layer, steps, size, *, clip=True, sign=1):
+    """Right, but for what the options change."""
+    names = [name for name, _ in model.named_children()]
+    below = model if layer is None else model[: names.index(layer) + 1]
+    for _ in range(steps):
+        pixels = image.clone().requires_grad_()
+        slope = torch.autograd.grad(below(pixels[None]).square().mean(), pixels)[0]
+        image = image + sign * size * slope / slope.abs().mean()
+        image = image.clamp(0, 1) if clip else image
+    return image
+
+
+def dream_downhill(model, image, layer, steps, size):
+    return _ascend(model, image, layer, steps, size, sign=-1)
+
+
+def dream_of_the_logits(model, image, layer, steps, size):
+    return _ascend(model, image, None, steps, size)
+
+
+def dream_not_clipped(model, image, layer, steps, size):
+    return _ascend(model, image, layer, steps, size, clip=False)
+
+
+def dream_clipped_at_the_end(model, image, layer, steps, size):
+    return _ascend(model, image, layer, steps, size, clip=False).clamp(0, 1)
+
+
+def dream_from_grey(model, image, layer, steps, size):
+    return _ascend(model, torch.full_like(image, 0.5), layer, steps, size)
+
+
+def dream_of_another_layer(model, image, layer, steps, size):
+    return _ascend(model, image, "relu1" if layer != "relu1" else "relu2", steps, size)
+
+
+def dream_of_the_first_gradient(model, image, layer, steps, size):
+    pixels = image.clone().requires_grad_()
+    slope = torch.autograd.grad(layers.run_to(model, layer, pixels[None]).square().mean(), pixels)[0]
+    for _ in range(steps):
+        image = (image + size * slope / slope.abs().mean()).clamp(0, 1)
+    return image
+
+
+def dream_of_long_steps(model, image, layer, steps, size):
+    for _ in range(steps):
+        pixels = image.clone().requires_grad_()
+        slope = torch.autograd.grad(layers.run_to(model, layer, pixels[None]).square().sum(), pixels)[0]
+        image = (image + size * slope).clamp(0, 1)
+    return image
+
+
+def dream_one_step_more(model, image, layer, steps, size):
+    return _ascend(model, image, layer, steps + 1, size)
+
+
+def dream_of_the_mean(model, image, layer, steps, size):
+    for _ in range(steps):
+        pixels = image.clone().requires_grad_()
+        slope = torch.autograd.grad(layers.run_to(model, layer, pixels[None]).mean(), pixels)[0]
+        image = (image + size * slope / slope.abs().mean()).clamp(0, 1)
+    return image
+
+
+def dream_that_trains(model, image, layer, steps, size):
+    """As an optimiser that was given the wrong parameters."""
+    result = _ascend(model, image, layer, steps, size)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.01
+    return result
+
+
+def dream_with_a_hook(model, image, layer, steps, size, *, remove=False):
+    kept = {}
+    handle = model.get_submodule(layer).register_forward_hook(lambda module, given, output: kept.update(map=output))
+    for _ in range(steps):
+        pixels = image.clone().requires_grad_()
+        model(pixels[None])
+        slope = torch.autograd.grad(kept["map"].norm() ** 2, pixels)[0]
+        image = (image + size * slope / slope.abs().mean()).clamp(0, 1)
+    if remove:
+        handle.remove()
+    return image
+
+
+def dream_with_a_hook_removed(model, image, layer, steps, size):
+    """Right: a hook that goes, half the squared norm, as in the first program for it."""
+    return dream_with_a_hook(model, image, layer, steps, size, remove=True)
+
+
+def dream_by_backward(model, image, layer, steps, size):
+    """Right: backward(), a leaf that is changed in place."""
+    pixels = image.clone().requires_grad_()
+    for _ in range(steps):
+        layers.run_to(model, layer, pixels[None]).pow(2).mean().backward()
+        with torch.no_grad():
+            pixels += size * pixels.grad / pixels.grad.abs().mean()
+            pixels.clamp_(0, 1)
+        pixels.grad = None
+    return pixels
+
+
 WRONG = {
     "6.1": [
         (sign_step_not_clipped, "Clip"),
@@ -154,14 +209,6 @@ WRONG = {
         (sign_step_in_place, "clone"),
     ],
     "6.2": [
-        (of_the_logit, "gradient of the logit"),
-        (without_rivals, "rivals are missing"),
-        (of_the_logarithm, "ln p"),
-        (rivals_only, "own logit"),
-        (wrong_way_round, "opposite sign"),
-        (probability_largest, "shape"),
-    ],
-    "6.3": [
         (from_the_beginnings, "beginnings"),
         (from_the_ends, "ends of the steps"),
         (without_the_factor, "in front of the integral"),
@@ -170,11 +217,25 @@ WRONG = {
         (summed, "a mean"),
         (at_the_image, "Walk the whole way"),
     ],
+    "6.3": [
+        (dream_downhill, "downhill"),
+        (dream_of_the_logits, "logits large"),
+        (dream_not_clipped, "leave [0, 1]"),
+        (dream_clipped_at_the_end, "only at the end"),
+        (dream_from_grey, "start is ignored"),
+        (dream_of_another_layer, "another layer"),
+        (dream_of_the_first_gradient, "anew"),
+        (dream_of_long_steps, "not divided"),
+        (dream_one_step_more, "too many"),
+        (dream_of_the_mean, "mean activation"),
+        (dream_that_trains, "network has changed"),
+        (dream_with_a_hook, "handle.remove()"),
+    ],
 }
 RIGHT = {
     "6.1": [sign_step_in_numpy],
-    "6.2": [probability_by_autograd, probability_by_classes],
-    "6.3": [walk_in_one_batch, walk_by_loop],
+    "6.2": [walk_in_one_batch, walk_by_loop],
+    "6.3": [dream_with_a_hook_removed, dream_by_backward],
 }
 
 
@@ -184,5 +245,5 @@ def samples(label, seed):
     if label == "6.1":
         return model, image, seed, (-0.02, 0.3, 0.02)[seed]
     if label == "6.2":
-        return model, image, seed
-    return model, image, seed, 0.3 * draw.image(seed + 60, 16).to(image), seed + 2
+        return model, image, seed, 0.3 * draw.image(seed + 60, 16).to(image), seed + 2
+    return model, image, ("relu1", "conv2", "relu2")[seed], seed + 1, 0.04
