@@ -90,7 +90,7 @@ nbval: .venv/installed ## Run every notebook without a network, compare its numb
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/install_browser.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_demos.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site_conditions.py # later, as it would slow the pages
 
 benchmark: .venv/installed ## Time our methods beside other libraries

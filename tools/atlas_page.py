@@ -63,8 +63,8 @@ def patch(photograph: Image.Image, box: list[int]) -> Image.Image:
     whole = photograph.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     x, y = ((low + high) / 2 * SIDE / photograph.width for low, high in ((left, right), (top, bottom)))
     draw = ImageDraw.Draw(whole)
-    for radius, colour in ((8, "black"), (7, "white")):
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=colour)
+    for radius, colour, line in ((9, "black", 3), (8, "white", 1)):
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=colour, width=line)
     return whole
 
 
