@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import atlas_page as page
 import numpy as np
 import pytest
+import raw_anchors
+from docutils import nodes
 from PIL import Image
 
 PHOTOGRAPH = Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 160, 3), dtype=np.uint8))
@@ -53,6 +57,7 @@ def test_the_page_has_every_layer_and_says_what_the_archive_says(tmp_path: Path)
     assert text.count('<div class="atlas">') == len(card["recipes"]) and "% atlas" not in text
     assert re.findall(r'<section class="atlas-channel" id="([^"]+)"', text) == [page.anchor(one) for one, _ in channels]
     photographs = page.groceries()
+    assert f"among {len(photographs):,} photographs" in text
     for channel, picture in channels[::9]:
         here = page.anchor(channel)
         assert (tmp_path / "atlas" / f"{here}.jpg").read_bytes() == picture
@@ -66,11 +71,22 @@ def test_the_page_has_every_layer_and_says_what_the_archive_says(tmp_path: Path)
     assert weight < 6e6
 
 
-def test_a_layer_without_a_place_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["", "% atlas: lecturenet relu1", "% atlas: lecturenet relu9"])
+def test_a_layer_without_a_place_or_with_two_is_refused(tmp_path: Path, line: str) -> None:
+    text = (page.ROOT / "book/atlas.md").read_text("utf-8")
     source = tmp_path / "atlas.md"
-    source.write_text("% atlas: lecturenet relu1\n", "utf-8")
-    with pytest.raises(ValueError, match="no place for efficientnet_lite0 stage 1"):
+    source.write_text(f"{text}\n{line}\n" if line else text.replace("% atlas: lecturenet relu2", ""), "utf-8")
+    with pytest.raises(ValueError, match="one place for each of efficientnet_lite0 stage 1, "):
         page.place_atlas(source, tmp_path / "atlas")
+
+
+def test_what_raw_html_names_can_be_linked_to() -> None:
+    document, app = nodes.document(None, None), SimpleNamespace()
+    document += nodes.raw("", '<a id="at-x"></a> <p class="y" id="x-1">', format="html")
+    document += nodes.raw("", '<a id="no"></a>', format="latex")
+    app.env = SimpleNamespace(docname="page", metadata=defaultdict(dict))
+    raw_anchors.note_anchors(app, document)
+    assert app.env.metadata["page"]["myst_slugs"] == {name: (None, name, name) for name in ("at-x", "x-1")}
 
 
 def test_ordinals() -> None:

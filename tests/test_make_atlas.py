@@ -67,7 +67,8 @@ def test_by_lot_means_that_each_has_the_same_chance_and_that_named_ones_come_bes
     assert set(tool.choose(100, (3, 99))) == set(tool.choose(100)) | {3, 99}
 
 
-ANEW = [("efficientnet_lite0", "stage 1"), ("efficientnet_lite0", "stage 2"), ("lecturenet", "relu1")]
+# The quickest whose images another CPU makes alike, too. (In deeper layers the small differences between CPUs grow.)
+ANEW = [("efficientnet_lite0", "stage 1"), ("lecturenet", "relu1"), ("lecturenet", "relu2")]
 
 
 @pytest.mark.parametrize("layer", ANEW, ids="-".join)

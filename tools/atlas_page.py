@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parent.parent
 ATLAS = ROOT / "book" / "atlas.tar"
 SCRIPT = ROOT / "book" / "assets" / "atlas.js"
+PLACE = re.compile(r"(?m)^% atlas: (.+)$")
 GREY = (128, 128, 128)
 SIDE, GAP = 96, 2  # of a patch on its sheet of nine, and between two, in pixels
 
@@ -86,6 +87,11 @@ def counted(classes: list[str]) -> str:
 def place_atlas(page: Path, folder: Path, archive: Path = ATLAS) -> None:
     """Replace the lines ``% atlas: …`` of the page; write the pictures into ``folder``, the site's _static/atlas."""
     card, channels = read(archive)
+    text = page.read_text(encoding="utf-8")
+    layers = {f"{one['network']} {one['stage']}": one for one in card["recipes"]}
+    places = re.findall(PLACE, text)
+    if sorted(places) != sorted(layers):
+        raise ValueError(f"{page} must have one place for each of {', '.join(layers)}; it has {', '.join(places)}.")
     photographs = groceries()
     folder.mkdir(parents=True)
     classes = {}
@@ -96,35 +102,34 @@ def place_atlas(page: Path, folder: Path, archive: Path = ATLAS) -> None:
         (folder / f"{anchor(channel)}.jpg").write_bytes(picture)
         boxes = [one["box"] for one in channel["photographs"]]
         (folder / f"{anchor(channel)}.webp").write_bytes(sheet(list(map(patch, opened, boxes))))
-    layers = {f"{one['network']} {one['stage']}": one for one in card["recipes"]}
 
     def replace(match: re.Match) -> str:
-        recipe = layers.pop(match[1])
+        recipe = layers[match[1]]
         chosen = [one for one, _ in channels if (one["network"], one["stage"]) == (recipe["network"], recipe["stage"])]
         return f"{_summary(recipe, chosen)}\n\n```{{raw}} html\n{_grid(chosen, recipe, classes)}\n```\n"
 
-    text = re.sub(r"(?m)^% atlas: (.+)$", replace, page.read_text(encoding="utf-8"))
-    if layers:
-        raise ValueError(f"{page} has no place for {', '.join(layers)}.")
+    text = re.sub(PLACE, replace, text)
     version = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()[:10]
     script = f'```{{raw}} html\n<script src="../_static/{SCRIPT.name}?{version}" defer></script>\n```\n'
     page.write_text(f"{text}\n{script}", encoding="utf-8")
 
 
 def _summary(recipe: dict, channels: list[Channel]) -> str:
-    """What is shown of a layer, how it was made and how often the image beats the photographs, in three sentences."""
+    """What is shown of a layer, how it was made and how often the image beats the photographs, in a few sentences."""
     count, named = len(channels), len(recipe["named"])
     if count == recipe["channels"]:
         shown = f"All {count} channels."
     else:
         shown = f"{count} of {recipe['channels']} channels, drawn by lot"
         shown += f"; {named} of them because chapters name them." if named else "."
+    top, left, bottom, right = channels[0]["photographs"][0]["box"]
     size = f"{recipe['size']} × {recipe['size']} pixels in {recipe['steps']} steps"
     made = f"Images for {'one unit' if recipe['objective'] == 'unit' else 'the mean of the map'}, {size}."
     ratio = statistics.median(one["ratio"] for one in channels)
     more, first = sum(one["ratio"] > 1 for one in channels), sum(one["rank"] == 1 for one in channels)
     reached = f"The made image reaches {ratio:.1f} times what the best photograph does (median), and more in {more} of "
-    return f"{shown} {made} {reached}{count}; in {first} it fires its own channel more than any other."
+    reached += f"{count}; in {first} it fires its own channel more than any other."
+    return f"{shown} A unit sees {bottom - top} × {right - left} pixels. {made} {reached}"
 
 
 def _grid(channels: list[Channel], recipe: dict, classes: dict[str, list[str]]) -> str:

@@ -1,7 +1,8 @@
 """Make ``book/atlas.tar``: for each stage of both embedded networks, images made for its channels, with numbers.
 
 ``python tools/make_atlas.py`` takes minutes on one core. It keeps what is done below ``_build/atlas`` and goes on there
-when it is run again; another recipe, other weights or another PyTorch begin anew. On one machine the same bytes come
+when it is run again; another recipe, other weights, another PyTorch or
+another `feature_visualization` begin anew. On one machine the same bytes come
 out each time.
 
 The archive holds ``card.json`` and for each channel ``NETWORK/STAGE/CHANNEL.jpg`` and ``….json``. All numbers are about
@@ -185,7 +186,8 @@ def _kept(path: Path, compute: Callable[[], Tensor]) -> Tensor:
 
 def images_of(model: nn.Module, recipe: Recipe, channels: list[int], work: Path, bar: tqdm) -> Tensor:
     """The image of each channel, (N, 3, size, size); a batch that is below ``work`` is not made again."""
-    key = json.dumps([asdict(recipe), models.EMBEDDED[recipe.network], torch.__version__])
+    code = hashlib.sha256(Path(visualization.__file__).read_bytes()).hexdigest()
+    key = json.dumps([asdict(recipe), models.EMBEDDED[recipe.network], torch.__version__, code])
     made = []
     for group in batches(channels):
         name = hashlib.sha256(f"{key} {group}".encode()).hexdigest()[:16]
