@@ -2,7 +2,7 @@
 
 A line ``% atlas: NETWORK STAGE`` of the page becomes the grid. A picture in it is a link to its channel, which lies
 beside it, unseen until it is the address's target: so the page needs no script to open one, and a link from a chapter
-is `atlas.md#lecturenet-relu5-12`. ``_static/atlas.js`` adds the arrow keys and Escape.
+is ``atlas.md#lecturenet-relu5-12``. ``_static/atlas.js`` adds the arrow keys and Escape.
 """
 
 import hashlib
@@ -106,7 +106,8 @@ def place_atlas(page: Path, folder: Path, archive: Path = ATLAS) -> None:
     def replace(match: re.Match) -> str:
         recipe = layers[match[1]]
         chosen = [one for one, _ in channels if (one["network"], one["stage"]) == (recipe["network"], recipe["stage"])]
-        return f"{_summary(recipe, chosen)}\n\n```{{raw}} html\n{_grid(chosen, recipe, classes)}\n```\n"
+        summary, grid = _summary(recipe, chosen), _grid(chosen, recipe, classes)
+        return f"{{.figure-caption}}\n{summary}\n\n```{{raw}} html\n{grid}\n```\n"
 
     text = re.sub(PLACE, replace, text)
     version = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()[:10]
