@@ -80,7 +80,7 @@ def test_made_anew_it_is_the_same(layer: tuple[str, str], networks: dict[str, nn
         value = row[facts["channel"]].item()
         assert value == pytest.approx(facts["reached"], rel=0.02)
         assert spearmanr(tool.decode(picture).flatten(), image.flatten()).statistic >= 0.9
-        assert (row > 1.02 * value).sum() < facts["rank"] <= (row >= 0.98 * value).sum()
+        assert (row > 1.1 * value).sum() < facts["rank"] <= (row >= 0.9 * value).sum()  # values beside it move, too
 
 
 @BY_NAME
