@@ -17,8 +17,8 @@ ALONE := $(PYTHON) tools/alone.py
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/,address.py build_site.py copies.py demos.py demos.js exercise_numbers.py) $(wildcard helpers/widget.*)
-PAGES := $(wildcard book/*.md book/*.bib book/assets/*)
+SITE_TOOLS := $(addprefix tools/,address.py atlas_page.py build_site.py copies.py demos.py demos.js exercise_numbers.py raw_anchors.py) $(wildcard helpers/widget.*)
+PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/*)
 
 .PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
 
@@ -90,7 +90,7 @@ nbval: .venv/installed ## Run every notebook without a network, compare its numb
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/install_browser.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_demos.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site_conditions.py # later, as it would slow the pages
 
 benchmark: .venv/installed ## Time our methods beside other libraries

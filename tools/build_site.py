@@ -1,8 +1,9 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
 The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, their demos, MathJax from
-``node_modules``. Where the repository has an address (tools/address.py), pages get buttons for Colab and Binder and
-links to their source; the notebooks' copies, for Colab and for the download, lie beside the pages.
+``node_modules``, the pictures of the atlas. Where the repository has an address (tools/address.py), pages get buttons
+for Colab and Binder and links to their source; the notebooks' copies, for Colab and for the download, lie beside the
+pages.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 import nbformat
 import yaml
 from address import COPIES, Address, find
+from atlas_page import place_atlas
 from copies import travelling
 from demos import place_demos, write_front_end
 
@@ -36,10 +38,10 @@ NOTEBOOKS = [*sorted(Path("notebooks").glob("*.ipynb")), *sorted(Path("book").gl
 def stage(address: Address | None) -> None:
     """Put everything that Jupyter Book reads into a new folder."""
     shutil.rmtree(SOURCE, ignore_errors=True)
-    ignore = shutil.ignore_patterns("node_modules", "*.ipynb")
+    ignore = shutil.ignore_patterns("node_modules", "*.ipynb", "*.tar")
     shutil.copytree("book", SOURCE / "book", ignore=ignore)
     (SOURCE / "tools").mkdir()
-    for name in ("_toc.yml", "tools/exercise_numbers.py"):
+    for name in ("_toc.yml", "tools/exercise_numbers.py", "tools/raw_anchors.py"):
         shutil.copy(name, SOURCE / name)
     configuration = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
     (SOURCE / "_config.yml").write_text(yaml.safe_dump(with_address(configuration, address)), encoding="utf-8")
@@ -59,6 +61,7 @@ def stage(address: Address | None) -> None:
         place_badges(notebook, path, address)
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # nbval leaves it out
         nbformat.write(notebook, SOURCE / path)
+    place_atlas(SOURCE / "book/atlas.md", SOURCE / "book/assets/atlas")
     page = SOURCE / "book/timings.md"
     page.write_text(page.read_text(encoding="utf-8").replace(TIMINGS, "\n".join(_rows(seconds))), encoding="utf-8")
 
