@@ -14,6 +14,7 @@ import nbformat
 import pytest
 import torch
 from chapters import CHECKED
+from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -21,6 +22,9 @@ from install_browser import find  # noqa: E402
 
 # One thread unless asked for: the networks are small, and threads that wait for each other took six times as long.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+settings.register_profile("book", derandomize=True)  # the same examples in every run
+settings.load_profile("book")
 
 DEVICES = ["cpu"]
 DEVICES += ["cuda"] if torch.cuda.is_available() else []
