@@ -103,6 +103,7 @@ def top_patches(
     channels: Sequence[int] | None = None,
     *,
     first: int = 0,
+    inside: bool = False,
 ) -> TopPatches | dict[str, TopPatches]:
     """Look through any number of images for those in which each channel fires most.
 
@@ -122,6 +123,9 @@ def top_patches(
         Which channels; default: all.
     first
         The number of the first image, where ``images`` is a part of a larger set whose results are merged.
+    inside
+        Let only those units compete whose receptive field lies wholly in the image. Others see padding, too, and an
+        edge between image and padding can fire a channel more than anything in the image does.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def top_patches(
         for name in names:
             if name not in found:
                 raise ValueError(f"layer {name!r} did not run before {names[-1]!r}: name the layers early to late.")
-            best[name] = _add(best.get(name), model, name, found[name], batch, number, k, channels)
+            best[name] = _add(best.get(name), model, name, found[name], batch, number, k, channels, inside)
         number += len(batch)
     if not best:
         raise ValueError("there are no images.")
@@ -161,20 +165,23 @@ def _add(
     number: int,
     k: int,
     channels: Sequence[int] | None,
+    inside: bool,
 ) -> TopPatches:
     """The winners so far and those of a batch (N, 3, H, W) with these maps, whose first image has this number."""
     chosen, width = _channels(channels, activation.shape[1]), activation.shape[3]
     activation = activation if channels is None else activation[:, chosen.to(activation.device)]
+    size = tuple(batch.shape[-2:])
+    fields = dict(best.fields) if best else {}
+    if size not in fields:
+        fields[size] = layers.receptive_field(model, layer, size)
+    if inside:
+        activation = activation.masked_fill(~_inside(fields[size], activation), -torch.inf)
     peaks = activation.flatten(2).max(2)  # values and places, (N, C)
     values, place = peaks.values.T.cpu(), peaks.indices.T.cpu()
     if not values.isfinite().all():
         raise ValueError(f"layer {layer!r} has NaN or infinite values: check the network's weights.")
     index = torch.arange(number, number + len(batch)).expand(len(chosen), -1)
     units = torch.stack([place // width, place % width], 2)
-    size = tuple(batch.shape[-2:])
-    fields = dict(best.fields) if best else {}
-    if size not in fields:
-        fields[size] = layers.receptive_field(model, layer, size)
     kept = dict(best.images) if best else {}
     if best:
         values, index = torch.cat([best.values, values], 1), torch.cat([best.index, index], 1)
@@ -184,6 +191,15 @@ def _add(
     for winner in best.images.keys() & new.keys():  # of its own, so that the rest of the batch can go
         best.images[winner] = new[winner].clone()
     return best
+
+
+def _inside(field: layers.ReceptiveField, maps: Tensor) -> Tensor:
+    """Which units of maps (N, C, h, w) see the image alone, (h, w). A ValueError if none does."""
+    full = field.size[0] * field.size[1]
+    found = [[field.box(row, col).area == full for col in range(maps.shape[3])] for row in range(maps.shape[2])]
+    if not any(map(any, found)):
+        raise ValueError(f"no unit sees the image alone: each sees {field.size[0]} × {field.size[1]} pixels.")
+    return torch.tensor(found, device=maps.device)
 
 
 def _channels(channels: Sequence[int] | None, count: int) -> Tensor:

@@ -357,3 +357,23 @@ def test_gradient_modes_change_nothing(mode):
     assert not expected.values.requires_grad
     with mode():
         same(activations.top_patches(model, LAYER, PICTURES, k=3), expected)
+
+
+def test_units_at_the_edge_need_not_compete():
+    """With ``inside`` the winners are those of maps without their margin, which here is two units wide."""
+    model, pictures = tiny(), images(12).float()
+    pictures[:, :, :3] = 1  # at the edge there is something to see
+    maps = layers.run_to(model.eval(), LAYER, pictures).detach()
+    assert layers.receptive_field(model, LAYER, 32).size == (8, 8)
+    inner = maps[:, :, 2:-2, 2:-2].flatten(2).max(2)
+    top = activations.top_patches(model, LAYER, pictures, 4, inside=True)
+    expected = inner.values.T.sort(1, descending=True)
+    torch.testing.assert_close(top.values, expected.values[:, :4])
+    assert torch.equal(top.index, expected.indices[:, :4])
+    assert all(patch.shape == (3, 8, 8) for row in top.patches for patch in row)
+    assert not torch.equal(top.index, activations.top_patches(model, LAYER, pictures, 4).index)
+
+
+def test_where_no_unit_sees_the_image_alone_none_can_compete():
+    with pytest.raises(ValueError, match="8 × 8 pixels"):
+        activations.top_patches(tiny(), LAYER, images(2, 4).float(), inside=True)

@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections import defaultdict
 from dataclasses import asdict, replace
+from itertools import product
 
 import make_atlas as tool
 import pytest
@@ -104,12 +105,22 @@ def test_the_nine_are_the_best(
     network = networks[recipe.network]
     others = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))[:60]
     with torch.no_grad():
-        reached = layers.run_to(network, recipe.layer, images[others]).amax((2, 3))
+        maps = layers.run_to(network, recipe.layer, images[others])
+    if recipe.inside:
+        field = layers.receptive_field(network, recipe.layer, 160)
+        for row, col in product(*map(range, maps.shape[2:])):
+            if field.box(row, col).area < field.size[0] * field.size[1]:
+                maps[:, :, row, col] = -torch.inf
+    reached = maps.amax((2, 3))
     for facts, _ in OF_LAYER[layer][1::15][:2]:
         channel, nine = facts["channel"], facts["photographs"]
         seen = images[[names.index(one["name"]) for one in nine]].requires_grad_()
-        maps = layers.run_to(network, recipe.layer, seen)[:, channel]
-        peaks = maps.flatten(1).max(1).values
+        planes = layers.run_to(network, recipe.layer, seen)[:, channel]
+        if recipe.inside:
+            planes = planes.masked_fill(maps[0, 0] == -torch.inf, -torch.inf)
+            boxes = torch.tensor([one["box"] for one in nine])
+            assert boxes.min() >= 0 and boxes.max() <= 160
+        peaks = planes.flatten(1).max(1).values
         torch.testing.assert_close(peaks.tolist(), [one["value"] for one in nine], rtol=1e-3, atol=1e-3)
         assert [one["value"] for one in nine] == sorted((one["value"] for one in nine), reverse=True)
         assert facts["best"] == nine[0]["value"]

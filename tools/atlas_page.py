@@ -130,7 +130,8 @@ def _summary(recipe: dict, channels: list[Channel]) -> str:
     more, first = sum(one["ratio"] > 1 for one in channels), sum(one["rank"] == 1 for one in channels)
     reached = f"The made image reaches {ratio:.1f} times what the best photograph does (median), and more in {more} of "
     reached += f"{count}; in {first} it fires its own channel more than any other."
-    return f"{shown} A unit sees {bottom - top} × {right - left} pixels. {made} {reached}"
+    edge = "; only those that see nothing beyond the photograph compete" if recipe["inside"] else ""
+    return f"{shown} A unit sees {bottom - top} × {right - left} pixels{edge}. {made} {reached}"
 
 
 def _grid(channels: list[Channel], recipe: dict, classes: dict[str, list[str]]) -> str:

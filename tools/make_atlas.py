@@ -21,6 +21,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -57,6 +58,8 @@ class Recipe:
         As for `feature_visualization.maximize`; the seed of an image is the number of its channel.
     shift, degrees, scale
         As for `feature_visualization.affine`.
+    inside
+        Whether only units that see nothing beyond the photograph's edge compete for the nine.
     named
         Channels that a chapter names: they are shown whatever the lot says.
     """
@@ -71,22 +74,24 @@ class Recipe:
     degrees: float = 10
     scale: float = 0.1
     rate: float = 0.025
+    inside: bool = False
     named: tuple[int, ...] = ()
 
 
 # Found by looking at eight channels of each. In a first stage the mean of a map is a plain colour, so there it is one
 # unit, in an image that is little larger than what it sees; in EfficientNet's last two stages, too, one unit gives the
-# clearer pictures, and half the usual rate calmer ones.
-_FIRST = {"degrees": 5, "scale": 0.05, "rate": 0.05}
+# clearer pictures, and half the usual rate calmer ones. Where units see little, those at the edge, which see padding,
+# do not compete: most of the best nine of stage 3 lay there.
+_FIRST = {"degrees": 5, "scale": 0.05, "rate": 0.05, "inside": True}
 RECIPES = (
     Recipe("efficientnet_lite0", "stage 1", "blocks.0", "unit", 8, 32, shift=0, **_FIRST),
-    Recipe("efficientnet_lite0", "stage 2", "blocks.1", "channel", 64, 96),
-    Recipe("efficientnet_lite0", "stage 3", "blocks.2", "channel", 96, 96),
+    Recipe("efficientnet_lite0", "stage 2", "blocks.1", "channel", 64, 96, inside=True),
+    Recipe("efficientnet_lite0", "stage 3", "blocks.2", "channel", 96, 96, inside=True),
     Recipe("efficientnet_lite0", "stage 4", "blocks.4", "unit", 96, 128),
     Recipe("efficientnet_lite0", "stage 5", "bn2.drop", "unit", 160, 160),  # between batch norm and ReLU6, in timm's
     Recipe("lecturenet", "relu1", "conv1", "unit", 16, 24, shift=1, **_FIRST, named=(44, 46)),
-    Recipe("lecturenet", "relu2", "conv2", "channel", 80, 96, named=(44, 46)),
-    Recipe("lecturenet", "relu3", "conv3", "channel", 96, 96, named=(44, 46, 184)),
+    Recipe("lecturenet", "relu2", "conv2", "channel", 80, 96, inside=True, named=(44, 46)),
+    Recipe("lecturenet", "relu3", "conv3", "channel", 96, 96, inside=True, named=(44, 46, 184)),
     Recipe("lecturenet", "relu4", "conv4", "channel", 128, 96),
     Recipe("lecturenet", "relu5", "conv5", "channel", 160, 96, named=(12, 44, 69, 74, 88, 125, 212, 232, 247)),
 )
@@ -148,7 +153,8 @@ def about(
 ) -> dict:
     """What is known of a channel; ``reached`` and ``shown`` are the values of all channels, (C,).
 
-    A photograph's ``box`` is what the unit sees, (top, left, bottom, right) in pixels; it may reach over the edges.
+    A photograph's ``box`` is what the unit sees, (top, left, bottom, right) in pixels; it may reach over the edges, but
+    for a recipe with ``inside``.
     """
     (field,) = top.fields.values()
     nine = []
@@ -216,9 +222,11 @@ def atlas(
     yield "card.json", json.dumps(card, indent=1).encode()
     images, names, _ = photographs()
     tops = {}
-    for name, network in networks.items():
-        paths = [one.layer for one in recipes if one.network == name]
-        tops |= {(name, path): top for path, top in activations.top_patches(network, paths, images, NINE).items()}
+    for name, inside in product(networks, (True, False)):
+        paths = [one.layer for one in recipes if (one.network, one.inside) == (name, inside)]
+        if paths:
+            found = activations.top_patches(networks[name], paths, images, NINE, inside=inside)
+            tops |= {(name, path): top for path, top in found.items()}
     with tqdm(total=sum(map(len, chosen)), desc="atlas", unit="image") as bar:
         for recipe, channels in zip(recipes, chosen):
             network = networks[recipe.network]
