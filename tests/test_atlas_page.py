@@ -93,3 +93,9 @@ def test_ordinals() -> None:
     assert [page._ordinal(rank) for rank in (1, 2, 3, 4, 11, 12, 13, 21, 112, 122)] == [
         *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th", "122nd")
     ]
+
+
+def test_the_middle_of_a_box() -> None:
+    assert atlas_page.middle([10, 20, 30, 60]) == [15, 30, 25, 50]
+    top, left, bottom, right = atlas_page.middle([0, 0, 19, 19])  # an odd side keeps its middle
+    assert top + bottom == left + right == 19 and bottom - top == 11

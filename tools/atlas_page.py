@@ -69,6 +69,18 @@ def patch(photograph: Image.Image, box: list[int]) -> Image.Image:
     return whole
 
 
+def halved(recipe: dict) -> bool:
+    """Whether the patches of a layer show the middle of what its units see: where that is no longer a spot."""
+    return recipe["inside"] and recipe["objective"] == "channel"
+
+
+def middle(box: list[int]) -> list[int]:
+    """Half the height and width of a box, about its middle: most of a unit's gradient lies there (chapter 3)."""
+    top, left, bottom, right = box
+    down, across = (bottom - top) // 4, (right - left) // 4
+    return [top + down, left + across, bottom - down, right - across]
+
+
 def sheet(patches: list[Image.Image]) -> bytes:
     """Nine patches in three rows, as the bytes of a WebP file."""
     picture = Image.new("RGB", (3 * SIDE + 2 * GAP,) * 2, GREY)
@@ -101,6 +113,8 @@ def place_atlas(page: Path, folder: Path, archive: Path = ATLAS) -> None:
         opened = [Image.open(io.BytesIO(file)).convert("RGB") for file, _ in nine]
         (folder / f"{anchor(channel)}.jpg").write_bytes(picture)
         boxes = [one["box"] for one in channel["photographs"]]
+        if halved(layers[f"{channel['network']} {channel['stage']}"]):
+            boxes = [middle(box) for box in boxes]
         (folder / f"{anchor(channel)}.webp").write_bytes(sheet(list(map(patch, opened, boxes))))
 
     def replace(match: re.Match) -> str:
@@ -131,6 +145,7 @@ def _summary(recipe: dict, channels: list[Channel]) -> str:
     reached = f"The made image reaches {ratio:.1f} times what the best photograph does (median), and more in {more} of "
     reached += f"{count}; in {first} it fires its own channel more than any other."
     edge = "; only those that see nothing beyond the photograph compete" if recipe["inside"] else ""
+    edge += ", and the patches show their middle half" if halved(recipe) else ""
     return f"{shown} A unit sees {bottom - top} × {right - left} pixels{edge}. {made} {reached}"
 
 
