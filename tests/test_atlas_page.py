@@ -96,6 +96,6 @@ def test_ordinals() -> None:
 
 
 def test_the_middle_of_a_box() -> None:
-    assert atlas_page.middle([10, 20, 30, 60]) == [15, 30, 25, 50]
-    top, left, bottom, right = atlas_page.middle([0, 0, 19, 19])  # an odd side keeps its middle
+    assert page.middle([10, 20, 30, 60]) == [15, 30, 25, 50]
+    top, left, bottom, right = page.middle([0, 0, 19, 19])  # an odd side keeps its middle
     assert top + bottom == left + right == 19 and bottom - top == 11
