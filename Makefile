@@ -10,14 +10,14 @@ BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := book/scoreboard.ipynb $(CHAPTERS) # the longest first: two at a time end together
 EXECUTED := $(NOTEBOOKS:%=_build/%)
-PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/data/* helpers/weights/*)
+PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
 ALONE := $(PYTHON) tools/alone.py
 # Two workers with two threads each would fight for two cores.
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/,address.py atlas_page.py build_site.py copies.py demos.py demos.js exercise_numbers.py raw_anchors.py) $(wildcard helpers/widget.*)
+SITE_TOOLS := $(addprefix tools/,address.py atlas_page.py build_site.py copies.py demos.py demos.js exercise_numbers.py raw_anchors.py) $(wildcard helpers/demos/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/*)
 
 .PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean

@@ -1,6 +1,6 @@
 // The host of the demos on pages without a kernel: a stand-in for the kernel's model, which only gives. A demo's script,
 // NAME.js, calls bookDemo(NAME, scene); it comes when the reader is near the demo. tools/demos.py puts this after
-// helpers/widget.js, whose `render` it calls.
+// helpers/demos/widget.js, whose `render` it calls.
 
 window.bookDemo = (name, scene) => {
   const el = document.querySelector(`.demo-host[data-demo="${name}"]`);

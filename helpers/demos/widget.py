@@ -1,4 +1,4 @@
-"""What the demos of `demos` are made of: `Scene` says what a demo shows, `Demo` shows it, the rest draws its pictures.
+"""What the demos are made of: `Scene` says what a demo shows, `Demo` shows it, the rest draws its pictures.
 
 A demo shows pictures that were computed beforehand, one for each combination of one to three controls, with numbers and
 a sentence for each. So it answers at once, also on a page without a kernel. Where there is one, it computes itself anew
@@ -26,8 +26,8 @@ import traitlets
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from . import photos
-from .figures import HEAT, SIGNED
+from .. import photos
+from ..figures import HEAT, SIGNED
 
 SIDE = 360  # of a square picture, in CSS pixels: leaves room for the numbers beside it
 PAGE = "application/vnd.helpers.demo+json"  # a demo for the book's pages
