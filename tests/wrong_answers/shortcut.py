@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from helpers import shortcut
-from helpers.checks.chapter01 import _images
+from helpers.checks.shortcut import _images
 
 
 def plant(images, on):

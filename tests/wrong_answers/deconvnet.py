@@ -4,7 +4,7 @@ import torch
 
 from helpers import activations, layers
 from helpers.checks import draw
-from helpers.checks.chapter04 import _classifier
+from helpers.checks.deconvnet import _classifier
 
 
 def picture_filter(model, channel):

@@ -10,7 +10,7 @@ from helpers import transfer
 
 from . import exercise
 from .answers import Answer, compare
-from .chapter09 import directions
+from .embedding import directions
 
 EXAMPLES = 17  # of a class in the gallery
 
