@@ -7,13 +7,14 @@ import contextlib
 import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import build_site
 import ipywidgets
 import nbformat
+import normalise
 import pytest
 import torch
 from networks import tiny, unchanged
@@ -24,9 +25,6 @@ from helpers.demos.widget import PAGE, Control, Demo, Frame, Pad, Row, Scene, cu
 from helpers.occlusion import sensitivity
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import build_site  # noqa: E402
-import normalise  # noqa: E402
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 

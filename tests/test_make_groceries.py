@@ -1,4 +1,4 @@
-"""tools/make_groceries.py: the same bytes each time, an even choice; the shards of the package are what it makes."""
+"""The groceries: the same bytes each time, an even choice; the shards of the package are what the tool makes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 // The front end of widget.py, an anywidget module. Python has computed every frame and written the markup with the
-// first one; this shows the frame of the present choice. tools/demos.py puts it on pages without a kernel.
+// first one; this shows the frame of the present choice. tools/site/demos.py puts it on pages without a kernel.
 
 let views = 0;
 

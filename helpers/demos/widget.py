@@ -121,8 +121,8 @@ class Scene:
 class Demo(anywidget.AnyWidget):
     """A scene to play with; ``compute(image, report)`` makes it, also for an ``image`` of the reader's own.
 
-    Runs on ipywidgets 7 (Colab) and 8. The book's pages have no kernel: ``tools/demos.py`` puts the same front end,
-    ``widget.js``, on them, and says how.
+    Runs on ipywidgets 7 (Colab) and 8. The book's pages have no kernel: ``tools/site/demos.py`` puts the same front
+    end, ``widget.js``, on them, and says how.
 
     Parameters
     ----------

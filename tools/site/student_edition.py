@@ -13,12 +13,12 @@ from pathlib import Path
 
 import nbformat
 from address import find
-from copies import travelling
 from nbformat import NotebookNode
+from standalone_notebooks import standalone
 
 from helpers import checks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def is_solution(cell: NotebookNode) -> bool:
@@ -65,7 +65,7 @@ def main() -> None:
     address = find()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         edition = for_students(nbformat.read(path, as_version=4))
-        nbformat.write(travelling(edition, f"notebooks/{path.name}", address), target / path.name)
+        nbformat.write(standalone(edition, f"notebooks/{path.name}", address), target / path.name)
         print(target / path.name)
 
 

@@ -1,6 +1,6 @@
 """Test photographs of groceries that show what a training photograph shows: ``same_place.py FOLDER > found.csv``.
 
-FOLDER is as for make_groceries.py, which leaves the photographs in tools/groceries_left_out.csv out. The authors split
+FOLDER is as for make_groceries.py, which leaves the photographs in groceries_left_out.csv out. The authors split
 their set by shop and product, so a shelf can be in both splits, behind another carton of the same coarse class. Looks
 at every pair of a test and a training photograph of one coarse class, in a quarter of an hour or more: SIFT keypoints
 (Lowe 2004) that match, and how many of them one affine map explains. For cartons, whose print is the same in every

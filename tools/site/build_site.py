@@ -1,8 +1,8 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
 The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, their demos, MathJax from
-``node_modules``, the pictures of the atlas. Where the repository has an address (tools/address.py), pages get buttons
-for Colab and Binder and links to their source; the notebooks' copies, for Colab and for the download, lie beside the
+``node_modules``, the pictures of the atlas. Where the repository has an address (address.py), pages get buttons for
+Colab and Binder and links to their source; the notebooks' copies, for Colab and for the download, lie beside the
 pages.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
@@ -21,8 +21,8 @@ import nbformat
 import yaml
 from address import COPIES, Address, find
 from atlas_page import place_atlas
-from copies import travelling
 from demos import place_demos, write_front_end
+from standalone_notebooks import standalone
 
 SOURCE, SITE = Path("_build/source"), Path("_build/html")
 DEMOS = SOURCE / "book/assets/demos"
@@ -40,8 +40,8 @@ def stage(address: Address | None) -> None:
     shutil.rmtree(SOURCE, ignore_errors=True)
     ignore = shutil.ignore_patterns("node_modules", "*.ipynb", "*.tar")
     shutil.copytree("book", SOURCE / "book", ignore=ignore)
-    (SOURCE / "tools").mkdir()
-    for name in ("_toc.yml", "tools/exercise_numbers.py", "tools/raw_anchors.py"):
+    (SOURCE / "tools/site").mkdir(parents=True)
+    for name in ("_toc.yml", "tools/site/exercise_numbers.py", "tools/site/raw_anchors.py"):
         shutil.copy(name, SOURCE / name)
     configuration = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
     (SOURCE / "_config.yml").write_text(yaml.safe_dump(with_address(configuration, address)), encoding="utf-8")
@@ -178,7 +178,7 @@ def main() -> None:
     icon = '<link rel="icon" type="image/svg+xml" href="_static/favicon.svg">'
     root.write_text(root.read_text(encoding="utf-8").rstrip() + f"\n{icon}\n", encoding="utf-8")
     for path in NOTEBOOKS:
-        copy = travelling(nbformat.read(path, as_version=4), path.as_posix(), address)
+        copy = standalone(nbformat.read(path, as_version=4), path.as_posix(), address)
         nbformat.write(copy, work / "_build/html" / path)
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.move(work / "_build/html", SITE)

@@ -1,5 +1,5 @@
 // The host of the demos on pages without a kernel: a stand-in for the kernel's model, which only gives. A demo's script,
-// NAME.js, calls bookDemo(NAME, scene); it comes when the reader is near the demo. tools/demos.py puts this after
+// NAME.js, calls bookDemo(NAME, scene); it comes when the reader is near the demo. tools/site/demos.py puts this after
 // helpers/demos/widget.js, whose `render` it calls.
 
 window.bookDemo = (name, scene) => {

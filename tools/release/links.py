@@ -22,7 +22,7 @@ import nbformat
 from pybtex.database import parse_file
 from tqdm.auto import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 REGISTER = Path("book/links.json")
 LIMIT = 20  # seconds for one answer
 AGENT = "Mozilla/5.0 (compatible; visualizing-cnns link check)"

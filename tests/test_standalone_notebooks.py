@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from address import Address, find, parse
-from copies import CLONE, name_source, plain, travelling
 from IPython.core.interactiveshell import InteractiveShell
+from standalone_notebooks import CLONE, name_source, plain, standalone
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = Address("owner", "name", "main", "0123abc")
@@ -77,7 +77,7 @@ def _set_up() -> str:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_a_copy_holds_no_myst_and_no_link_that_leads_nowhere(path: Path, address: Address | None) -> None:
     notebook = nbformat.read(path, as_version=4)
-    copied = travelling(notebook, path.relative_to(ROOT).as_posix(), address)
+    copied = standalone(notebook, path.relative_to(ROOT).as_posix(), address)
     text = "\n".join(cell.source for cell in copied.cells if cell.cell_type == "markdown")
     assert not re.search(r"\{[\w:]+\}`|^:::|^\(.+\)=$", text, flags=re.MULTILINE)
     for target in re.findall(r"\]\(([^)]*)\)", text):

@@ -1,8 +1,8 @@
 """Make ``book/atlas.tar``: for each stage of both embedded networks, images made for its channels, with numbers.
 
-``python tools/make_atlas.py`` takes minutes on one core. It keeps what is done below ``_build/atlas`` and goes on there
-when it is run again; another recipe, other weights, another PyTorch or another `feature_visualization` begin anew. On
-one machine the same bytes come out each time.
+``python tools/data/make_atlas.py`` takes minutes on one core. It keeps what is done below ``_build/atlas`` and goes on
+there when it is run again; another recipe, other weights, another PyTorch or another `feature_visualization` begin
+anew. On one machine the same bytes come out each time.
 
 The archive holds ``card.json`` and for each channel ``NETWORK/STAGE/CHANNEL.jpg`` and ``….json``. All numbers are about
 activations *before* the rectifier, if the layer has one: a unit whose ReLU is shut gives no gradient, and a ReLU6 makes
@@ -32,7 +32,7 @@ from tqdm import tqdm
 from helpers import activations, datasets, layers, models
 from helpers import feature_visualization as visualization
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ATLAS = ROOT / "book" / "atlas.tar"
 WORK = ROOT / "_build" / "atlas"
 CHANNELS = 24  # of each layer, drawn by lot; all where it has no more

@@ -1,6 +1,6 @@
 """Write what the committed scoreboard found into ``helpers/data/scoreboard.json``, for the chapters to quote.
 
-    python tools/quote_scoreboard.py
+    python tools/data/quote_scoreboard.py
 
 ``helpers.scoring.board()`` reads it. Nothing is run: the numbers are those in the outputs of ``book/scoreboard.ipynb``.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "book" / "scoreboard.ipynb"
 QUOTED = ROOT / "helpers" / "data" / "scoreboard.json"
 KEY = "scoreboard"  # in the metadata of an output, which neither pages nor Jupyter show

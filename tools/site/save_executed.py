@@ -1,8 +1,8 @@
 """A plugin for nbval: the run whose numbers it compares is the one that the site shows, so that no chapter runs twice.
 
-    HELPERS_DARK_FIGURES=1 python -m pytest --nbval-lax -p tools.compare_numbers -p tools.keep_run notebooks/NAME.ipynb
+    HELPERS_DARK_FIGURES=1 python -m pytest --nbval-lax -p tools.site.save_executed notebooks/NAME.ipynb
 
-writes ``_build/notebooks/NAME.ipynb``, as ``tools/execute.py`` does, unless a cell failed.
+writes ``_build/notebooks/NAME.ipynb``, as ``tools/site/execute.py`` does, unless a cell failed.
 """
 
 import copy
@@ -35,10 +35,10 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if isinstance(item, IPyNbCell) and (nextitem is None or nextitem.parent is not item.parent):
         cells = [other for other in item.session.items if other.parent is item.parent]
         if not item.parent.failed and len(cells) == sum(cell.cell_type == "code" for cell in item.parent.nb.cells):
-            keep(item.parent, cells)
+            save(item.parent, cells)
 
 
-def keep(file: IPyNbFile, cells: list[IPyNbCell]) -> None:
+def save(file: IPyNbFile, cells: list[IPyNbCell]) -> None:
     """Write the notebook with the outputs of this run."""
     notebook = copy.deepcopy(file.nb)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -18,9 +18,9 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from address import ROOT
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
+ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "_build/portable"
 CLOSEST = 10
 
@@ -52,7 +52,7 @@ def run(name: str, variables: dict[str, str]) -> dict:
     numbers.unlink(missing_ok=True)
     settings = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"} | variables
     one = "ONE=" + " ".join(f'{key}="{value}"' for key, value in settings.items())
-    for target, options in (("unit", ""), ("nbval", f'--numbers "{numbers}" -p no:tools.keep_run')):
+    for target, options in (("unit", ""), ("nbval", f'--numbers "{numbers}" -p no:tools.site.save_executed')):
         report, log = PLACE / f"{name}, {target}.xml", PLACE / f"{name}, {target}.log"
         report.unlink(missing_ok=True)
         environment = os.environ | {"PYTEST_ADDOPTS": f'{options} --junitxml="{report}"'}

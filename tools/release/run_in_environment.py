@@ -1,12 +1,12 @@
-"""Run every chapter in an environment that stands in for another one: ``stand_in.py colab`` or ``stand_in.py lowest``.
+"""Run every chapter in an environment like another one: ``run_in_environment.py colab`` or ``… lowest``.
 
-``colab``   Colab's packages (tools/colab.txt) and nothing of this book: the set-up cell must install it from a git
-            remote, here a clone on this disk, and leave torch, torchvision and numpy as they are.
+``colab``   Colab's packages (colab.txt) and nothing of this book: the set-up cell must install it from a git remote,
+            here a clone on this disk, and leave torch, torchvision and numpy as they are.
 ``lowest``  environment.yml at its lowest allowed versions, each conda name replaced by that of PyPI: what Binder could
             get in the worst case.
 
-Needs a network for pip, 8 GB of disk and half an hour. The environments stay in _build/stand_in for the next time. The
-result, with the date and the versions, is written beside them; the release notes quote it.
+Needs a network for pip, 8 GB of disk and half an hour. The environments stay in _build/environments for the next time.
+The result, with the date and the versions, is written beside them; the release notes quote it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from address import ROOT
-from copies import name_source
 from packaging.requirements import Requirement
 
-PLACE = ROOT / "_build/stand_in"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
+from address import ROOT  # noqa: E402
+from standalone_notebooks import name_source  # noqa: E402
+
+PLACE = ROOT / "_build/environments"
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 KEPT = ("torch", "torchvision", "numpy")
 LIMIT = 60  # seconds for the set-up cell
@@ -80,7 +82,7 @@ def versions(python: Path) -> dict[str, str]:
 def run(python: Path, notebook: Path, work: Path, surroundings: dict[str, str]) -> float:
     """Seconds that the notebook took; not a number where a cell failed, whose error is printed."""
     begin = time.perf_counter()
-    command = [python, ROOT / "tools/execute.py", notebook, work / "executed" / notebook.name]
+    command = [python, ROOT / "tools/site/execute.py", notebook, work / "executed" / notebook.name]
     result = subprocess.run(command, env=os.environ | surroundings, capture_output=True, text=True)
     if result.returncode:
         print(f"{notebook.name} FAILED:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}", flush=True)
@@ -113,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     colab = options.name == "colab"
     python = options.python or (works("python3.12") if colab else None) or sys.executable
-    listed = [line for line in (ROOT / "tools/colab.txt").read_text().splitlines() if not line.startswith("#")]
+    listed = [line for line in (ROOT / "tools/release/colab.txt").read_text().splitlines() if not line.startswith("#")]
     inside = Path(sys.executable) if options.here else make(options.name, python, listed if colab else lowest())
 
     work = PLACE / f"{options.name}_work"

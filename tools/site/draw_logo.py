@@ -27,7 +27,7 @@ def squares() -> str:
 def main() -> None:
     side = CELLS * (CELL + GAP) - GAP
     head = '<svg xmlns="http://www.w3.org/2000/svg" role="img"'
-    assets = Path(__file__).resolve().parent.parent / "book/assets"
+    assets = Path(__file__).resolve().parents[2] / "book/assets"
     assets.joinpath("favicon.svg").write_text(f'{head} viewBox="0 0 {side} {side}">{squares()}</svg>\n')
     title = "<title>Visualizing and Understanding CNNs</title>"
     assets.joinpath("logo.svg").write_text(f'{head} viewBox="0 0 {side} {side}">{title}{squares()}</svg>\n')

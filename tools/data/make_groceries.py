@@ -28,7 +28,7 @@ PER_CLASS = {"train": 17, "test": 18}  # photographs of each coarse class, where
 SIZE = 160  # pixels
 QUALITY = 80  # of the JPEG files
 PER_SHARD = 256  # photographs
-DATA = Path(__file__).resolve().parent.parent / "helpers" / "data"
+DATA = Path(__file__).resolve().parents[2] / "helpers" / "data"
 
 # Photographs that are in no shard, and why: what same_place.py finds, and those with people, by looking at all others.
 with Path(__file__).with_name("groceries_left_out.csv").open(encoding="utf-8", newline="") as _file:

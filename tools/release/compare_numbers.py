@@ -1,13 +1,13 @@
 """A plugin for nbval: in the cells that it checks, words are compared as words and numbers as numbers.
 
-    python -m pytest --nbval-lax -p tools.compare_numbers notebooks/NAME.ipynb
+    python -m pytest --nbval-lax -p tools.release.compare_numbers notebooks/NAME.ipynb
 
 The words must be the same, in the same lines. A number with decimals may differ by one unit of its last committed
 digit, since on another CPU a value near the edge of its rounding falls to the other side. Counts must be equal, and a
 number that is not zero keeps its sign. A cell may allow more in its metadata: ``{"nbval": {"units": 3, "counts": 2}}``
 lets its decimals differ by three units and its counts by two.
 
-``--numbers FILE`` appends a line of JSON for each number that moved; ``tools/portable.py`` reads them.
+``--numbers FILE`` appends a line of JSON for each number that moved; ``tools/release/portable.py`` reads them.
 """
 
 from __future__ import annotations

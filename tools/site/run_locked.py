@@ -1,4 +1,4 @@
-"""Run a command while nobody else holds a lock: ``alone.py LOCKFILE COMMAND …``.
+"""Run a command while nobody else holds a lock: ``run_locked.py LOCKFILE COMMAND …``.
 
 Two builds in one folder wait for each other. The system lets go of the lock when its holder ends, however it ends.
 """

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 CLONE = '    book = ".."  # this clone; a copy from the book\'s site names its repository here\n'
 
 
-def travelling(notebook: NotebookNode, path: str, address: Address | None) -> NotebookNode:
+def standalone(notebook: NotebookNode, path: str, address: Address | None) -> NotebookNode:
     """A copy of the notebook at ``path``, such as ``notebooks/05_occlusion.ipynb``, that works on its own.
 
     With no address it installs from the clone that it lies in, and its links to pages outside its folder are gone.
@@ -81,6 +81,6 @@ def _author_year(key: str) -> tuple[str, str]:
 
 @functools.cache
 def _bibliography():
-    from pybtex.database import parse_file  # here, as it is not on Colab, where tools/stand_in.py runs, too
+    from pybtex.database import parse_file  # here: not on Colab, where `run_in_environment` runs, too
 
     return parse_file(ROOT / "book/references.bib")

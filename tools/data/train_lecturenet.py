@@ -1,15 +1,15 @@
 """Train the book's small network, ``lecturenet``, in three steps, and judge it.
 
-    python tools/train_lecturenet.py hints FOLDER FOLDER         # 1. from photographs without labels
-    python tools/train_lecturenet.py teacher GROCERIES           # 2. a teacher that knows the groceries
-    python tools/train_lecturenet.py student GROCERIES           # 3. what ships
-    python tools/train_lecturenet.py judge GROCERIES             # top 1, overall and for each class
+    python tools/data/train_lecturenet.py hints FOLDER FOLDER         # 1. from photographs without labels
+    python tools/data/train_lecturenet.py teacher GROCERIES           # 2. a teacher that knows the groceries
+    python tools/data/train_lecturenet.py student GROCERIES           # 3. what ships
+    python tools/data/train_lecturenet.py judge GROCERIES             # top 1, overall and for each class
 
 1. **Hints.** The first layer starts from k-means on whitened patches (Coates & Ng 2012). On random crops, half of them
    mixed in pairs (Zhang et al. 2018), the network learns what EfficientNet-Lite0 says about the same pixels: its
-   probabilities, summed over the twenty groups of ``groups.py``; its thousand probabilities, from a linear layer that
-   is thrown away afterwards; and, through 1×1 convolutions that are thrown away too, its feature maps at strides 8 and
-   16 and its pooled features (hints, Romero et al. 2015).
+   probabilities, summed over the twenty groups of ``imagenet_groups.py``; its thousand probabilities, from a linear
+   layer that is thrown away afterwards; and, through 1×1 convolutions that are thrown away too, its feature maps at
+   strides 8 and 16 and its pooled features (hints, Romero et al. 2015).
 2. **Teacher.** EfficientNet-Lite0 gets new outputs, the coarse classes of the Grocery Store Dataset (Klasson et al.
    2019), and is fine-tuned from stride 16 on, on the photographs of ``train.txt``.
 3. **Student.** The network of step 1, with new outputs and its batch norms put back, learns from the new teacher as it
@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from groups import GROUPS, members
+from imagenet_groups import GROUPS, members
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import binomtest

@@ -21,18 +21,20 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import yaml
-from address import ROOT, find
-from normalise import faults
 from packaging.version import Version
 from PIL import Image
 from pybtex.database import parse_file
 
 import helpers
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
+from address import ROOT, find  # noqa: E402
+from normalise import faults  # noqa: E402
+
 SHADE = 3.0  # mean difference of two drawings of one figure, of 255, that two machines may make
 NOTEBOOKS = [*sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("book/*.ipynb"))]
-SLOW = {"colab": "stand_in/colab.json", "lowest": "stand_in/lowest.json", "portable": "portable.json"}
-CHECKED = ("helpers", "notebooks", "pyproject.toml", "environment.yml", "tools/colab.txt")  # what these try out
+SLOW = {"colab": "environments/colab.json", "lowest": "environments/lowest.json", "portable": "portable.json"}
+CHECKED = ("helpers", "notebooks", "pyproject.toml", "environment.yml", "tools/release/colab.txt")  # what these try out
 
 
 class NotHere(Exception):
@@ -183,8 +185,10 @@ def advisories() -> str:
 
 def outside_links() -> str:
     """Every link that leads out of the book was followed, and leads somewhere."""
-    assert (ROOT / "tools/links.py").exists()
-    result = subprocess.run([sys.executable, ROOT / "tools/links.py", "--check"], capture_output=True, text=True)
+    assert (ROOT / "tools/release/links.py").exists()
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools/release/links.py", "--check"], capture_output=True, text=True
+    )
     if result.returncode == 2:
         raise NotHere("no outside link can be followed: there is no network")
     assert result.returncode == 0, result.stdout[-3000:]

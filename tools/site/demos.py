@@ -23,7 +23,7 @@ import nbformat
 
 PAGE = "application/vnd.helpers.demo+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-FRONT = Path(__file__).resolve().parent.parent / "helpers/demos/widget.js"
+FRONT = Path(__file__).resolve().parents[2] / "helpers/demos/widget.js"
 EXPORT = "export default { render };\n"  # its end
 NOSCRIPT = "<noscript><p>This is the demo's first picture. The controls need JavaScript.</p></noscript>"
 

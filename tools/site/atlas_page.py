@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ATLAS = ROOT / "book" / "atlas.tar"
 SCRIPT = ROOT / "book" / "assets" / "atlas.js"
 PLACE = re.compile(r"(?m)^% atlas: (.+)$")
