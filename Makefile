@@ -10,14 +10,14 @@ BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := book/scoreboard.ipynb $(CHAPTERS) # the longest first: two at a time end together
 EXECUTED := $(NOTEBOOKS:%=_build/%)
-PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/data/* helpers/weights/*)
+PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
-ALONE := $(PYTHON) tools/alone.py
+LOCKED := $(PYTHON) tools/site/run_locked.py
 # Two workers with two threads each would fight for two cores.
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-# As tools/execute.py sets them, which says why.
+# As tools/site/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/,address.py atlas_page.py build_site.py copies.py demos.py demos.js exercise_numbers.py raw_anchors.py) $(wildcard helpers/widget.*)
+SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/*)
 
 .PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
@@ -39,7 +39,7 @@ setup: .venv/installed ## Make .venv with the pinned packages
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo "Python's venv module is not complete. On Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into .venv (several gigabytes with PyTorch; some minutes) …"
-	@$(ALONE) .venv.lock $(MAKE) --no-print-directory packages
+	@$(LOCKED) .venv.lock $(MAKE) --no-print-directory packages
 	@touch $@
 
 # Also after a run that was killed: pip goes on where it was.
@@ -50,14 +50,14 @@ packages:
 
 node_modules/installed: package.json package-lock.json .npmrc | .venv/installed
 	@echo "Installing what the site takes from npm …"
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(ALONE) _build/npm.lock npm ci --loglevel=error
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(LOCKED) _build/npm.lock npm ci --loglevel=error
 	@touch $@
 
 execute: .venv/installed ## Run the chapters that changed, two at a time
 	@$(ONE) $(MAKE) --no-print-directory --jobs 2 $(EXECUTED)
 
-_build/%.ipynb: %.ipynb $(PACKAGE) tools/execute.py .venv/installed
-	$(BIN)/python tools/execute.py $< $@
+_build/%.ipynb: %.ipynb $(PACKAGE) tools/site/execute.py .venv/installed
+	$(BIN)/python tools/site/execute.py $< $@
 
 site: execute ## Run what changed and build the site
 	@$(MAKE) --no-print-directory _build/html/.built
@@ -65,13 +65,13 @@ site: execute ## Run what changed and build the site
 # What the buttons and links of the site lead to: another remote, or another commit, makes another site.
 _build/address: address
 	@mkdir -p _build
-	@$(BIN)/python tools/address.py > $@.$$$$; cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
+	@$(BIN)/python tools/site/address.py > $@.$$$$; cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
 
 address: .venv/installed
 
 # Always a complete Sphinx run: an incremental one forgets the warnings of the pages that it does not read again.
 _build/html/.built: $(EXECUTED) _build/address $(PAGES) _config.yml _toc.yml $(SITE_TOOLS) node_modules/installed
-	@$(ALONE) _build/site.lock $(BIN)/python tools/build_site.py
+	@$(LOCKED) _build/site.lock $(BIN)/python tools/site/build_site.py
 	@touch $@
 
 lint: .venv/installed ## Check format and style of the code
@@ -85,11 +85,12 @@ seeds: .venv/installed ## Run the tests of random outcomes with twenty seeds
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m random --seeds 20 tests
 
 nbval: .venv/installed ## Run every notebook without a network, compare its numbers, keep the run for the site
-	$(ONE) $(RUN) $(BIN)/python tools/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p tools.compare_numbers -p tools.keep_run \
+	$(ONE) $(RUN) $(BIN)/python tools/release/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 \
+	  -p tools.release.compare_numbers -p tools.site.save_executed \
 	  -n 2 --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
 browser: site ## Test the site in a headless browser
-	$(BIN)/python tools/install_browser.py
+	$(BIN)/python tools/release/install_browser.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site_conditions.py # later, as it would slow the pages
 
@@ -98,26 +99,26 @@ benchmark: .venv/installed ## Time our methods beside other libraries
 	$(BIN)/python -m benchmarks
 
 colab: .venv/installed ## Run the chapters in what stands in for Colab (half an hour, needs a network)
-	$(BIN)/python tools/stand_in.py colab
+	$(BIN)/python tools/release/run_in_environment.py colab
 
 lowest: .venv/installed ## Run the chapters with the lowest versions that are allowed (likewise)
-	$(BIN)/python tools/stand_in.py lowest
+	$(BIN)/python tools/release/run_in_environment.py lowest
 
 portable: .venv/installed ## Run unit tests and notebooks as on other CPUs, and say which numbers move (an hour)
-	$(BIN)/python tools/portable.py
+	$(BIN)/python tools/release/portable.py
 
 links: .venv/installed ## Check the links that lead out of the book (needs a network)
-	$(BIN)/python tools/links.py --check
+	$(BIN)/python tools/release/links.py --check
 
 release-check: test colab lowest portable ## Everything that a release needs
-	$(BIN)/python tools/release_check.py
+	$(BIN)/python tools/release/release_check.py
 
 refresh: execute ## Write the outputs of a fresh run back into notebooks/
-	$(BIN)/python tools/normalise.py $(NOTEBOOKS)
+	$(BIN)/python tools/site/normalise.py $(NOTEBOOKS)
 	@touch $(EXECUTED) # the run is still that of these sources
 
 student: .venv/installed ## Write the student edition into student/
-	$(BIN)/python tools/student_edition.py
+	$(BIN)/python tools/site/student_edition.py
 
 serve: site ## Show the site at http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -5,3 +5,7 @@ or (N, 3, H, W); a network is any ``torch.nn.Module`` from (N, 3, H, W) to (N, c
 """
 
 __version__ = "0.1.0"
+
+# The modules of chapters 1 to 10; `demos` and `checks` have one module of each of these names, too.
+CHAPTERS = ("shortcut", "filters", "activations", "deconvnet", "occlusion")
+CHAPTERS += ("saliency", "cam", "guided", "embedding", "transfer")

@@ -21,7 +21,7 @@ from .inputs import Box
 
 CROP_CLASSES = tuple(name for name in photos.names() if name != "motorcycle_right")  # the left one from the side
 
-# The shards of `groceries` beside this module, and their SHA-256. tools/make_groceries.py makes them.
+# The shards of `groceries` beside this module, and their SHA-256. tools/data/make_groceries.py makes them.
 DATA = Path(__file__).parent / "data"
 GROCERIES = {
     "groceries-train-000000.tar": "b40eadf1a2121d4fb51f4c5399c2d0a906eeb4c48df769117186ec5779f9954f",

@@ -33,7 +33,7 @@ KNOWN = {
     "Zucchini": "zucchini",
     **{f"{colour}-Bell-Pepper": "bell pepper" for colour in ("Green", "Orange", "Red", "Yellow")},
 }
-BOARD = Path(__file__).parent / "data" / "scoreboard.json"  # tools/quote_scoreboard.py writes it
+BOARD = Path(__file__).parent / "data" / "scoreboard.json"  # tools/data/quote_scoreboard.py writes it
 
 
 def grids(classifier, n: int = 16, *, size: int = 160, confidence: float = 0.3, seed: int = 0) -> list[photos.Grid]:

@@ -13,6 +13,6 @@ CHECKED = "nbval-check-output"
 def nbval(path: Path, *options: str) -> subprocess.CompletedProcess:
     """Run it as `make nbval` does."""
     command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider", "-o", "addopts="]
-    command += ["-p", "tools.compare_numbers", *options, str(path)]
+    command += ["-p", "tools.release.compare_numbers", *options, str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HELPERS_DARK_FIGURES": "1"}
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent, env=environment)

@@ -1,4 +1,4 @@
-"""tools/atlas_page.py: what the page shows is what the archive says."""
+"""tools/site/atlas_page.py: what the page shows is what the archive says."""
 
 from __future__ import annotations
 

@@ -5,20 +5,36 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import solutions
 import torch
 
-from helpers import checks
+from helpers import CHAPTERS, checks
 
+ROOT = Path(__file__).resolve().parent.parent
 LABELS = [f"{chapter}.{number}" for chapter in range(1, 11) for number in range(1, 4)]
+
+
+@pytest.mark.parametrize("folder", ["helpers", "helpers/checks", "helpers/demos", "tests/wrong_answers"])
+def test_one_name_leads_everywhere(folder: str) -> None:
+    assert set(CHAPTERS) <= {path.stem for path in (ROOT / folder).glob("*.py")}
+
+
+@pytest.mark.parametrize("number, name", enumerate(CHAPTERS, start=1))
+def test_a_chapter_is_named_as_its_module(number: int, name: str) -> None:
+    (path,) = (ROOT / "notebooks").glob(f"{number:02}_*.ipynb")
+    assert f"demos.{name}.show(" in path.read_text(encoding="utf-8")
+    assert f'check(\\"{number}.1\\", {checks.find(f"{number}.1").name})' in path.read_text(encoding="utf-8")
+    assert checks.find(f"{number}.1").checker.__module__ == f"helpers.checks.{name}"
+    assert (ROOT / f"tests/test_{name}.py").is_file()
 
 
 def answers(label: str):
     """The module with the wrong answers of the exercise's chapter."""
-    return importlib.import_module(f"wrong_answers.chapter{int(label.partition('.')[0]):02}")
+    return importlib.import_module(f"wrong_answers.{CHAPTERS[int(label.partition('.')[0]) - 1]}")
 
 
 def reference(label: str) -> Callable:

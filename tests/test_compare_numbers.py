@@ -2,19 +2,16 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from chapters import CHAPTERS, CHECKED, nbval
+from compare_numbers import compare
+from normalise import clean
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
-from normalise import clean  # noqa: E402
-
-from tools.compare_numbers import compare  # noqa: E402
 
 
 def accepted(committed: str, found: str, **options: float) -> bool:

@@ -7,26 +7,24 @@ import contextlib
 import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import build_site
 import ipywidgets
 import nbformat
+import normalise
 import pytest
 import torch
 from networks import tiny, unchanged
 from PIL import Image
 
 from helpers import activations, demos, embedding, models, photos, shortcut
+from helpers.demos.widget import PAGE, Control, Demo, Frame, Pad, Row, Scene, cutout, heat, photo, sheet
 from helpers.occlusion import sensitivity
-from helpers.widget import PAGE, Control, Demo, Frame, Pad, Row, Scene, cutout, heat, photo, sheet
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import build_site  # noqa: E402
-import normalise  # noqa: E402
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -105,8 +103,8 @@ def test_a_row_without_share_has_no_bar() -> None:
 
 def test_what_is_sent_needs_nothing_beyond_ipywidgets_7() -> None:
     """The one widget is our own; its traits are numbers, texts, bytes, and lists and dicts of them."""
-    sources = "".join((ROOT / "helpers" / name).read_text() for name in ("demos.py", "widget.py"))
-    assert "ipywidgets" not in re.sub(r'"""(.|\n)*?"""', "", sources)
+    sources = "".join(path.read_text() for path in (ROOT / "helpers/demos").glob("*.py"))
+    assert "anywidget" in sources and "ipywidgets" not in re.sub(r'"""(.|\n)*?"""', "", sources)
     demo = Demo(lambda image, report: scene())
     assert {key for key in demo.keys if not key.startswith("_")} <= {
         *("scene", "status", "busy", "layout", "tabbable", "tooltip")
@@ -144,7 +142,7 @@ def file_of(image: torch.Tensor) -> str:
 
 
 def test_own_picture_comes_in_and_a_new_scene_goes_out(network: models.Classifier, tmp_path: Path) -> None:
-    demo = demos.occlusion(network, photos.load("coffee", 32), window=16, stride=16)
+    demo = demos.occlusion.show(network, photos.load("coffee", 32), window=16, stride=16)
     before = demo.scene
     with unchanged(network):
         seen = send(demo, name="cat.png", data=file_of(photos.load("chelsea", 64)))
@@ -208,7 +206,7 @@ def test_occlusion_shows_the_runs_numbers(network: models.Classifier) -> None:
     covers = {"grey": 0.5, "black": 0.0, "white": 1.0}
     runs = {name: sensitivity(network, image, window=16, stride=16, baseline=value) for name, value in covers.items()}
     with unchanged(network):
-        sent = demos.occlusion(network, image, runs=runs, window=16, stride=16).scene
+        sent = demos.occlusion.show(network, image, runs=runs, window=16, stride=16).scene
     target = int(runs["grey"].target)
     shape = [len(names) for names in sent["controls"]]
     assert shape == [2, 2, 4] and len(sent["pad"]["spots"]) == 4
@@ -300,7 +298,7 @@ def test_the_build_puts_markup_scene_and_front_end_on_the_page(tmp_path: Path, m
     assert set(sent) == {"controls", "start", "frames", "pictures", "pad"}
     script = (tmp_path / "demos.js").read_text(encoding="utf-8")
     assert "export" not in script and "bookDemo" in script
-    assert (tmp_path / "demos.css").read_text() == (ROOT / "helpers/widget.css").read_text()
+    assert (tmp_path / "demos.css").read_text() == (ROOT / "helpers/demos/widget.css").read_text()
 
 
 def test_the_build_refuses_a_widget_that_would_be_dead(tmp_path: Path) -> None:
@@ -317,18 +315,18 @@ def lecturenet() -> models.Classifier:
 def of_shortcut() -> tuple[Demo, list]:
     images, labels = torch.rand(8, 3, 48, 48), torch.arange(2).repeat(4)
     networks = {name: shortcut.train(images, labels, steps=1, seed=seed) for seed, name in enumerate(("one", "two"))}
-    return demos.shortcut(networks, {"gravel": images[0], "grass": images[1]}), list(networks.values())
+    return demos.shortcut.show(networks, {"gravel": images[0], "grass": images[1]}), list(networks.values())
 
 
 def of_filters() -> tuple[Demo, list]:
     model = lecturenet()
-    return demos.filters(model, {name: photos.load(name, 64) for name in ("coffee", "chelsea")}, count=3), [model]
+    return demos.filters.show(model, {name: photos.load(name, 64) for name in ("coffee", "chelsea")}, count=3), [model]
 
 
 def of_activations() -> tuple[Demo, list]:
     model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in photos.names()[:10]])
     tops = {layer: activations.top_patches(model, layer, images, channels=[3, 7]) for layer in ("relu1", "relu5")}
-    return demos.activations(
+    return demos.activations.show(
         model,
         images[0],
         tops,
@@ -343,28 +341,28 @@ def of_deconvnet() -> tuple[Demo, list]:
     model, images = lecturenet(), torch.stack([photos.load(name, 64) for name in ("chelsea", "coffee")])
     tops = {layer: activations.top_patches(model, layer, images, 1) for layer in ("relu1", "relu3")}
     channels = {"cats": {"relu1": 1, "relu3": 3}, "cups": {"relu1": 2, "relu3": 2}}
-    return demos.deconvnet(model, tops, channels), [model]
+    return demos.deconvnet.show(model, tops, channels), [model]
 
 
 def of_saliency() -> tuple[Demo, list]:
     model = lecturenet()
-    return demos.saliency(model, photos.load("coffee", 64)), [model]
+    return demos.saliency.show(model, photos.load("coffee", 64)), [model]
 
 
 def of_cam() -> tuple[Demo, list]:
     model = lecturenet()
-    return demos.cam(model, photos.load("coffee", 64), absent=model.categories[5]), [model]
+    return demos.cam.show(model, photos.load("coffee", 64), absent=model.categories[5]), [model]
 
 
 def of_guided() -> tuple[Demo, list]:
     model, grid = lecturenet(), photos.grid(["chelsea", "coffee", "camera", "rocket"], size=48)
-    return demos.guided(model, grid.image, [0, 1, 2, 3], grid.boxes, absent=model.categories[5]), [model]
+    return demos.guided.show(model, grid.image, [0, 1, 2, 3], grid.boxes, absent=model.categories[5]), [model]
 
 
 def of_embedding() -> tuple[Demo, list]:
     model, images, labels = lecturenet(), torch.rand(24, 3, 64, 64), torch.arange(3).repeat(8)
     maps = {perplexity: torch.rand(24, 2) for perplexity in (2, 5)}
-    return demos.embedding(model, images, embedding.features(model, images), labels, "abc", maps, "ac"), [model]
+    return demos.embedding.show(model, images, embedding.features(model, images), labels, "abc", maps, "ac"), [model]
 
 
 def of_transfer() -> tuple[Demo, list]:
@@ -372,8 +370,8 @@ def of_transfer() -> tuple[Demo, list]:
         return {"pixels": images.flatten(1), "colour": images.mean((2, 3))}
 
     parts = [torch.rand(count, 3, 32, 32) for count in (12, 4)]
-    gallery, queries = (demos.Pictures(part, torch.arange(len(part)) % 3, describe(part)) for part in parts)
-    return demos.transfer("abc", gallery, queries, describe, {"pixels": 0.4, "colour": 0.5}), []
+    gallery, queries = (demos.transfer.Pictures(part, torch.arange(len(part)) % 3, describe(part)) for part in parts)
+    return demos.transfer.show("abc", gallery, queries, describe, {"pixels": 0.4, "colour": 0.5}), []
 
 
 MADE = [of_shortcut, of_filters, of_activations, of_deconvnet, of_saliency, of_cam, of_guided, of_embedding]

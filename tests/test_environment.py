@@ -9,7 +9,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from stand_in import environment, lowest
+from run_in_environment import environment, lowest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -52,8 +52,10 @@ def test_the_lowest_versions_are_those_of_pyproject() -> None:
         assert f"{wanted[requirement.name].specifier}".replace("==", ">=") == str(requirement.specifier)
 
 
-def test_the_stand_in_of_colab_is_within_the_bounds() -> None:
-    listed = [Requirement(line) for line in (ROOT / "tools/colab.txt").read_text().splitlines() if line[0] != "#"]
+def test_colabs_packages_are_within_the_bounds() -> None:
+    listed = [
+        Requirement(line) for line in (ROOT / "tools/release/colab.txt").read_text().splitlines() if line[0] != "#"
+    ]
     bounds = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
     assert {"torch", "torchvision", "numpy"} <= {one.name for one in listed}
     for one in listed:

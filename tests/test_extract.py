@@ -14,6 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
+import extract
 import numpy as np
 import pytest
 import torch
@@ -22,8 +23,6 @@ from PIL import Image
 from helpers import activations, datasets, embedding, models, photos
 
 TOOL = Path(__file__).parents[1] / "tools" / "extract.py"
-sys.path.insert(0, str(TOOL.parent))
-import extract  # noqa: E402
 
 OPTIONS = ["--network", "lecturenet", "--layer", "relu2", "--k", "3", "--size", "64", "--shard", "4", "--batch", "3"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

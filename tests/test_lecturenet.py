@@ -1,46 +1,42 @@
 """The three steps of training lecturenet on a few drawn photographs, each stopped and taken up again, and the judge."""
 
 import functools
-import importlib
 import json
 import sys
-from pathlib import Path
 
+import imagenet_groups
 import numpy as np
 import pytest
 import torch
 import torchvision
+import train_lecturenet
 from PIL import Image
 from safetensors import safe_open
 
 from helpers import models
 
-ROOT = Path(__file__).parent.parent
 COLOURS = {"Red-Beet": (200, 30, 40), "Lime": (60, 200, 30), "Blueberry": (40, 50, 190)}
 COUNTS = {"train": 6, "val": 2, "test": 4}  # of photographs of each kind
 
 
 @pytest.fixture
 def tool(monkeypatch):
-    """tools/train_lecturenet.py with small crops and few patches."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    tool = importlib.import_module("train_lecturenet")
+    """tools/data/train_lecturenet.py with small crops and few patches."""
     for size in ("SIZE", "GROCERY_SIZE", "TEST_SIZE"):
-        monkeypatch.setattr(tool, size, 32)
-    monkeypatch.setattr(tool, "start_filters", functools.partial(tool.start_filters, patches=2000))
-    return tool
+        monkeypatch.setattr(train_lecturenet, size, 32)
+    few = functools.partial(train_lecturenet.start_filters, patches=2000)
+    monkeypatch.setattr(train_lecturenet, "start_filters", few)
+    return train_lecturenet
 
 
-def test_every_class_is_in_exactly_one_group(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    groups = importlib.import_module("groups")
-    members = groups.members()
-    assert len(members) == len(groups.GROUPS) == 20 and all(members)
+def test_every_class_is_in_exactly_one_group():
+    members = imagenet_groups.members()
+    assert len(members) == len(imagenet_groups.GROUPS) == 20 and all(members)
     everything = sorted(index for group in members for index in group)
     twice = sorted({index for index in everything if everything.count(index) > 1})
     assert not twice and everything == list(range(1000))
     names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-    where = {names[index]: group for group, indices in zip(groups.GROUPS, members) for index in indices}
+    where = {names[index]: group for group, indices in zip(imagenet_groups.GROUPS, members) for index in indices}
     some = {
         "Egyptian cat": "cat", "golden retriever": "dog, wolf or fox", "tabby": "cat", "goldfish": "fish",
         "espresso": "food", "grand piano": "musical instrument", "sports car": "vehicle", "church": "building",

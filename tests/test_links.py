@@ -23,7 +23,7 @@ PLAIN = {"http://hubblesite.org/newscenter/archive/releases/2012/37/image/a/"}  
 
 def test_the_register_has_every_link_and_no_other() -> None:
     assert [(entry["url"], entry["where"]) for entry in ENTRIES] == list(links.collect().items()), (
-        "run `.venv/bin/python tools/links.py`"
+        "run `.venv/bin/python tools/release/links.py`"
     )
     assert len(ENTRIES) > 80
 

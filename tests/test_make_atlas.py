@@ -1,4 +1,4 @@
-"""tools/make_atlas.py: the committed atlas is what its card says, three batches are made anew, a killed run goes on."""
+"""The atlas: what is committed is what its card says, three batches are made anew, a killed run goes on."""
 
 from __future__ import annotations
 

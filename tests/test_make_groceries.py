@@ -1,4 +1,4 @@
-"""tools/make_groceries.py: the same bytes each time, an even choice; the shards of the package are what it makes."""
+"""The groceries: the same bytes each time, an even choice; the shards of the package are what the tool makes."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
-def test_the_archives_hold_shards_card_and_licence(archives: Path, kind: str, tmp_path: Path) -> None:
+def test_the_archives_hold_the_whole_package(archives: Path, kind: str, tmp_path: Path) -> None:
     (path,) = archives.glob(kind)
     shutil.unpack_archive(path, tmp_path, "zip" if path.suffix == ".whl" else "gztar")
     (data,) = (found for found in tmp_path.rglob("helpers/data") if "dist-info" not in found.as_posix())
@@ -165,6 +165,9 @@ def test_the_archives_hold_shards_card_and_licence(archives: Path, kind: str, tm
     assert names == {"README.md", "LICENSE-groceries", "scoreboard.json", *datasets.GROCERIES}
     for name in names:
         assert (data / name).read_bytes() == (datasets.DATA / name).read_bytes()
+    for name in clones.tracked():
+        if name.startswith("helpers/"):
+            assert (data.parent.parent / name).is_file(), f"{name} is not in the package"
 
 
 def test_the_licence_is_the_authors() -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from chapters import CHAPTERS, CHECKED, nbval
+from normalise import LIMIT, clean, faults
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-from normalise import LIMIT, clean, faults  # noqa: E402
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
@@ -151,12 +150,12 @@ def _run(path: Path) -> nbformat.NotebookNode:
 
 
 def test_the_run_that_was_compared_is_kept_for_the_site(drawn: tuple[nbformat.NotebookNode, Path]) -> None:
-    """By nbval and by `tools/execute.py` alike: with the drawing for dark pages, which is not compared."""
+    """By nbval and by `tools/site/execute.py` alike: with the drawing for dark pages, which is not compared."""
     _, path = drawn
-    result = nbval(path, "-p", "tools.keep_run")
+    result = nbval(path, "-p", "tools.site.save_executed")
     assert result.returncode == 0, result.stdout
     kept = _run(path)
-    command = [sys.executable, str(ROOT / "tools/execute.py"), str(path), str(path.parent / "executed.ipynb")]
+    command = [sys.executable, str(ROOT / "tools/site/execute.py"), str(path), str(path.parent / "executed.ipynb")]
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     executed = nbformat.read(path.parent / "executed.ipynb", as_version=4)
     assert [cell.outputs for cell in kept.cells] == [cell.outputs for cell in executed.cells]
@@ -170,7 +169,7 @@ def test_a_run_that_failed_is_not_kept(drawn: tuple[nbformat.NotebookNode, Path]
     notebook, path = drawn
     notebook.cells[0].source = source
     nbformat.write(notebook, path)
-    assert nbval(path, "-p", "tools.keep_run").returncode == 1
+    assert nbval(path, "-p", "tools.site.save_executed").returncode == 1
     assert not (path.parent / "_build").exists()
 
 
@@ -178,7 +177,7 @@ def test_an_execution_that_failed_writes_nothing(small: tuple[nbformat.NotebookN
     notebook, path = small
     notebook.cells[0].source = "raise ValueError('blown')"
     nbformat.write(notebook, path)
-    command = [sys.executable, str(ROOT / "tools/execute.py"), str(path), str(path.parent / "executed.ipynb")]
+    command = [sys.executable, str(ROOT / "tools/site/execute.py"), str(path), str(path.parent / "executed.ipynb")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and "blown" in result.stderr
     assert not (path.parent / "executed.ipynb").exists()

@@ -6,11 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import portable
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import portable  # noqa: E402
 
 
 @pytest.mark.parametrize("name", portable.configurations())

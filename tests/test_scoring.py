@@ -1,8 +1,6 @@
 """Scores by hand, their invariances, and a toy network whose curve can be worked out."""
 
 import math
-import sys
-from pathlib import Path
 
 import nbformat
 import networks
@@ -14,13 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from networks import images, tiny, unchanged
+from quote_scoreboard import NOTEBOOK, quote
 from torch import nn
 
 from helpers import cam, datasets, photos, saliency, scoring
 from helpers.inputs import Box
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-from quote_scoreboard import NOTEBOOK, quote  # noqa: E402
 
 BY_HAND = torch.tensor([[1.0, 2.0, 0.0], [-5.0, 3.0, 4.0]])
 FLOATS = st.floats(-10, 10, allow_nan=False, allow_subnormal=False, width=32)
@@ -399,7 +395,7 @@ def test_intervals_cover(seed, claim):
 
 
 def test_the_board_is_the_committed_scoreboards():
-    """The package quotes what the page's committed outputs say; `tools/quote_scoreboard.py` renews it."""
+    """The package quotes what the page's committed outputs say; `tools/data/quote_scoreboard.py` renews it."""
     assert quote(nbformat.read(NOTEBOOK, as_version=4)) == scoring.BOARD.read_text(encoding="utf-8")
     board = scoring.board()
     assert board.photographs >= 60 and board.classes >= 10 and board.targets >= 48 and board.singles >= 16

@@ -70,7 +70,10 @@ NO_UTF8 = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE":
 
 def test_no_network_path_with_spaces_plain_ascii_locale_no_home_and_an_address(clone: Path) -> None:
     """The ten chapters run with the network cut, too: in `make nbval`."""
-    cut, address = (sys.executable, "tools/offline.py"), {"BOOK_REPOSITORY": "owner/name", "BOOK_BRANCH": "main"}
+    cut, address = (
+        (sys.executable, "tools/release/offline.py"),
+        {"BOOK_REPOSITORY": "owner/name", "BOOK_BRANCH": "main"},
+    )
     build = _make(clone, "book", before=cut, HOME=None, **address, **NO_UTF8)
     output = build.communicate(timeout=300)[0]
     assert build.returncode == 0, output
@@ -130,7 +133,7 @@ def test_a_notebook_runs(clone: Path, changes: dict[str, str | None]) -> None:
     folder = clone.parent / "söme where"
     folder.mkdir()
     nbformat.write(notebook, folder / "tiny.ipynb")
-    tools = [sys.executable, clone / "tools/offline.py", sys.executable, clone / "tools/execute.py"]
+    tools = [sys.executable, clone / "tools/release/offline.py", sys.executable, clone / "tools/site/execute.py"]
     command = [*tools, folder / "tiny.ipynb", folder / "done.ipynb"]
     run = subprocess.run(command, env=_surroundings(**changes), cwd=clone, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -46,7 +46,7 @@ def test_every_demo_of_a_chapter_is_on_its_page() -> None:
         ]
         made += [f"{path.stem}-{number}" for number in range(1, sum(text.startswith("Demo: ") for text in texts) + 1)]
         code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-        assert len(re.findall(r"(?m)^demos\.\w+\(", code)) == sum(name.startswith(path.stem) for name in made)
+        assert len(re.findall(r"(?m)^demos\.\w+\.show\(", code)) == sum(name.startswith(path.stem) for name in made)
     assert made
     assert made == DEMOS
 

@@ -63,7 +63,7 @@ def test_workflow_calls_what_is_there(path: Path) -> None:
     commands = " ".join(step.get("run", "") for step in _steps(_load(path)))
     for target in re.findall(r"make ([a-z-]+)", commands):
         assert target in targets
-    called = re.findall(r"(\.ci/\w+|tools/\w+\.py)", commands)
+    called = re.findall(r"(\.ci/\w+|tools/[\w/]+\.py)", commands)
     assert called
     for name in called:
         assert (ROOT / name).exists(), name

@@ -1,8 +1,8 @@
 """Checks of the book's exercises: ``check("5.1", drop)`` says whether an answer is right and, if not, what differs.
 
-Every exercise asks for a function. Its checker, in ``chapter01`` to ``chapter10``, calls the function on inputs that it
-draws itself and compares what comes back with the truth, which it finds in another way than the worked solution
-where there is one. No server, no network, no stored answers.
+Every exercise asks for a function. Its checker, in the module that is named as the chapter's, calls the function on
+inputs that it draws itself and compares what comes back with the truth, which it finds in another way than the worked
+solution where there is one. No server, no network, no stored answers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+
+from helpers import CHAPTERS
 
 from .answers import Answer, Wrong, describe, printable
 
@@ -70,7 +72,7 @@ def find(label: str) -> Exercise:
     if not isinstance(label, str) or label not in known:
         near = ", ".join(difflib.get_close_matches(str(label), known, n=3, cutoff=0)) or "1.1 to 10.3"
         raise LookupError(f"There is no exercise {label!r}; near matches: {near}.")
-    importlib.import_module(f"{__name__}.chapter{int(label.partition('.')[0]):02}")
+    importlib.import_module(f"{__name__}.{CHAPTERS[int(label.partition('.')[0]) - 1]}")
     return _exercises[label]
 
 

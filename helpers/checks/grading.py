@@ -31,6 +31,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from helpers import CHAPTERS
+
 from . import EXERCISES, Exercise, Result, find, judge
 from .answers import Answer, Wrong
 
@@ -48,13 +50,19 @@ class Limits(NamedTuple):
     memory: float = 8  # GiB
 
 
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What of a folder of the package a submission doesn't get: the checkers and this module."""
+    checkers = {f"{name}.py" for name in CHAPTERS} | {"grading.py"}
+    return {"__pycache__"} | (checkers if Path(folder) == Path(__file__).parent else set())
+
+
 class Process:
     """A submission's process, from its start to the moment that it is killed, with all that it has started."""
 
     def __init__(self, sources: list[str], folder: Path, limits: Limits) -> None:
         self.limits = limits
         package = folder / "packages" / "helpers"
-        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "chapter*.py", "grading.py"))
+        shutil.copytree(PACKAGE, package, ignore=_left_out)
         (folder / "work").mkdir()
         cells = folder / "cells.json"
         cells.write_text(json.dumps(sources), encoding="utf-8")

@@ -1,0 +1,51 @@
+"""The demo of chapter 7: one picture, one map for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from torch import Tensor
+
+from ..cam import cam
+from ..models import Classifier
+from .shared import choices
+from .widget import Control, Demo, Frame, Report, Row, Scene, heat, photo
+
+
+def show(model: Classifier, image: Tensor, targets: Sequence[int] | None = None, *, absent: str = "flamingo") -> Demo:
+    """Choose the class, see its class activation map. ``targets``: the classes that ``image`` shows."""
+
+    def compute(picture: Tensor, report: Report) -> Scene:
+        classes, logits = choices(model, picture, targets if picture is image else None, absent)
+        maps = [cam(model, picture, target, upsample=False).cpu() for target in classes]
+        scale, pale = max(1e-6, *(votes.max().item() for votes in maps)), photo(picture, pale=True)
+        probabilities, frames = logits.softmax(0), []
+        for (target, votes), part, colours in product(zip(classes, maps), ("for", "both"), ("own", "one")):
+            name, strongest = model.label(target), votes.max().item()
+            limit = max(strongest if colours == "own" else scale, 1e-6)
+            drawn = heat(votes.relu(), (0, limit)) if part == "for" else heat(votes, (-limit, limit), signed=True)
+            gain, loss = (side.sum().item() / votes.numel() for side in (votes.clamp(min=0), -votes.clamp(max=0)))
+            rows = [
+                Row("probability", f"{probabilities[target]:.2f}", probabilities[target].item()),
+                Row("votes for", f"{gain:.1f}", gain / max(scale, gain)),
+                Row("votes against", f"{loss:.1f}", loss / max(scale, gain)),
+                Row("strongest vote", f"{strongest:.1f}", max(strongest, 0) / scale),
+            ]
+            says = f"{name}: logit {logits[target]:.1f}, the mean of the votes plus the bias."
+            frames.append(Frame(drawn, rows, says, f"Class activation map of {name} over the picture.", pale))
+        return Scene(
+            title="one picture, one map for each class",
+            caption=f"Ask for each class, at last for {absent}. On its own scale every map looks sure of itself; on "
+            "one scale for all you see which has evidence. Red and blue: votes for and against.",
+            heading="What the map adds up to",
+            controls=[
+                Control("Class", [model.label(target) for target in classes], "buttons"),
+                Control("Votes", ["for", "for and against"], "buttons"),
+                Control("Colours", ["own scale", "one scale"], "buttons"),
+            ],
+            frames=frames,
+            start=(0, 0, 0),
+        )
+
+    return Demo(compute, image, size=image.shape[-1])
