@@ -39,7 +39,7 @@ NOT_RUN = {
     ): "likewise: see tests/test_models.py",
     ("book/teaching.md", "OK_FORMAT"): "otter-grader, which the book does not need",
     ("book/beyond_one_machine.md", "torchrun --nnodes"): "several machines",
-    ("CONTRIBUTING.md", ".venv/bin/python tools/make_atlas"): "minutes: test_make_atlas.py makes a part",
+    ("CONTRIBUTING.md", ".venv/bin/python tools/data/make_atlas"): "minutes: test_make_atlas.py makes a part",
     ("CONTRIBUTING.md", "make colab"): "slow, and another host: the release check itself",
     ("CONTRIBUTING.md", "figures.show(figure"): "a call from the middle of a cell",
 }
