@@ -175,7 +175,8 @@ def _add(
     if size not in fields:
         fields[size] = layers.receptive_field(model, layer, size)
     if inside:
-        activation = activation.masked_fill(~_inside(fields[size], activation), -torch.inf)
+        seen = _inside(fields[size], activation.shape[2:]).to(activation.device)
+        activation = activation.masked_fill(~seen, -torch.inf)
     peaks = activation.flatten(2).max(2)  # values and places, (N, C)
     values, place = peaks.values.T.cpu(), peaks.indices.T.cpu()
     if not values.isfinite().all():
@@ -193,13 +194,13 @@ def _add(
     return best
 
 
-def _inside(field: layers.ReceptiveField, maps: Tensor) -> Tensor:
-    """Which units of maps (N, C, h, w) see the image alone, (h, w). A ValueError if none does."""
-    full = field.size[0] * field.size[1]
-    found = [[field.box(row, col).area == full for col in range(maps.shape[3])] for row in range(maps.shape[2])]
-    if not any(map(any, found)):
+def _inside(field: layers.ReceptiveField, units: tuple[int, int]) -> Tensor:
+    """Which units of a map of (rows, cols) ``units`` see the image alone, (h, w). A ValueError if none does."""
+    rows = torch.tensor([field.box(row, 0).bottom - field.box(row, 0).top == field.size[0] for row in range(units[0])])
+    cols = torch.tensor([field.box(0, col).right - field.box(0, col).left == field.size[1] for col in range(units[1])])
+    if not (rows.any() and cols.any()):
         raise ValueError(f"no unit sees the image alone: each sees {field.size[0]} × {field.size[1]} pixels.")
-    return torch.tensor(found, device=maps.device)
+    return rows[:, None] & cols
 
 
 def _channels(channels: Sequence[int] | None, count: int) -> Tensor:

@@ -77,19 +77,22 @@ def _look(model: nn.Module, names: frozenset[str | None], images: Tensor) -> Fou
 
 def logit(target: int | Sequence[int]) -> Objective:
     """The logit of a class, or of one class for each image (Simonyan et al. 2014, section 2)."""
-    return Objective(frozenset([None]), lambda found: _pick(found[None], target, "target"), _count(target, "target"))
+    targets = _indices(target, "target")
+    return Objective(frozenset([None]), lambda found: _pick(found[None], targets, "target"), targets.numel())
 
 
 def channel(layer: str, channel: int | Sequence[int]) -> Objective:
     """The mean of a channel's map: a texture that fires the channel everywhere. One channel, or one for each image."""
-    value = lambda found: _pick(_maps(layer, found).mean((2, 3)), channel, "channel")  # noqa: E731
-    return Objective(frozenset([layer]), value, _count(channel, "channel"))
+    channels = _indices(channel, "channel")
+    value = lambda found: _pick(_maps(layer, found).mean((2, 3)), channels, "channel")  # noqa: E731
+    return Objective(frozenset([layer]), value, channels.numel())
 
 
 def unit(layer: str, channel: int | Sequence[int], place: tuple[int, int] | None = None) -> Objective:
     """One unit of a channel, at ``place`` (row, col); by default in the middle of the map (Erhan et al. 2009)."""
-    value = lambda found: _pick(_at(_maps(layer, found), place), channel, "channel")  # noqa: E731
-    return Objective(frozenset([layer]), value, _count(channel, "channel"))
+    channels = _indices(channel, "channel")
+    value = lambda found: _pick(_at(_maps(layer, found), place), channels, "channel")  # noqa: E731
+    return Objective(frozenset([layer]), value, channels.numel())
 
 
 def direction(layer: str, vector: Tensor, place: tuple[int, int] | None = None) -> Objective:
@@ -106,15 +109,15 @@ def direction(layer: str, vector: Tensor, place: tuple[int, int] | None = None) 
     return Objective(frozenset([layer]), value, 1 if vector.ndim == 1 else len(vector))
 
 
-def _count(indices: int | Sequence[int] | Tensor, what: str) -> int:
-    """How many images the indices are for. A TypeError if they are no ints."""
+def _indices(indices: int | Sequence[int] | Tensor, what: str) -> Tensor:
+    """One index, (), or one for each image, (N,). A TypeError if they are no ints."""
     try:
         chosen = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError):
         chosen = torch.empty(0)
     if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool or chosen.ndim > 1:
         raise TypeError(f"{what} must be an int, or a list of ints with one for each image; got {indices!r}.")
-    return chosen.numel()
+    return chosen.long()
 
 
 def _maps(layer: str, found: Found) -> Tensor:
@@ -130,14 +133,14 @@ def _at(maps: Tensor, place: tuple[int, int] | None) -> Tensor:
     return maps[:, :, row, col]
 
 
-def _pick(rows: Tensor, indices: int | Sequence[int] | Tensor, what: str) -> Tensor:
+def _pick(rows: Tensor, indices: Tensor, what: str) -> Tensor:
     """Of rows (N, C) the entry at the index that belongs to each, (N,)."""
-    chosen = torch.as_tensor(indices, device=rows.device).long()
-    if chosen.numel() not in (1, len(rows)):
-        raise ValueError(f"{what} must be one int or {len(rows)} of them (one an image), got {chosen.numel()}.")
-    if chosen.min() < 0 or chosen.max() >= rows.shape[1]:
-        raise ValueError(f"{what} must be in 0…{rows.shape[1] - 1}, got {indices!r}.")
-    return rows.gather(1, chosen.expand(len(rows))[:, None])[:, 0]
+    if indices.numel() not in (1, len(rows)):
+        raise ValueError(f"{what} must be one int or {len(rows)} of them (one an image), got {indices.numel()}.")
+    if indices.min() < 0 or indices.max() >= rows.shape[1]:
+        raise ValueError(f"{what} must be in 0…{rows.shape[1] - 1}, got {indices.tolist()}.")
+    chosen = indices.to(rows.device).expand(len(rows)).clone()  # the objective may come from inference mode
+    return rows.gather(1, chosen[:, None])[:, 0]
 
 
 # -------------------------------------------------------------------------------------------------- parametrisations
@@ -164,8 +167,9 @@ def spectrum(size: tuple[int, int]) -> Tensor:
     The mean counts as one cycle over the longer side. (In photographs amplitudes fall with the frequency itself; the
     steeper fall, found by trial, gives images that are calmer to look at and reach as much.)
     """
-    rows, cols = (make(side, dtype=torch.float64) for make, side in zip((torch.fft.fftfreq, torch.fft.rfftfreq), size))
-    return (rows[:, None].square() + cols.square()).sqrt().clamp(min=1 / max(size)).pow(1.5)
+    rows = torch.fft.fftfreq(size[0], dtype=torch.float64)[:, None]
+    cols = torch.fft.rfftfreq(size[1], dtype=torch.float64)
+    return (rows.square() + cols.square()).sqrt().clamp(min=1 / max(size)).pow(1.5)
 
 
 def fourier(values: Tensor) -> Tensor:

@@ -255,11 +255,15 @@ class ReceptiveField:
     start: tuple[int, int]
     seen: Box
 
+    def whole(self, row: int, col: int) -> Box:
+        """All that the unit at ``row``, ``col`` looks at, which may reach over the edges of the image."""
+        top, left = (self.start[i] + self.stride[i] * unit for i, unit in enumerate((row, col)))
+        return Box(top, left, top + self.size[0], left + self.size[1])
+
     def box(self, row: int, col: int) -> Box:
         """What the unit at ``row``, ``col`` sees of the image; a unit that sees only padding is not looked for."""
-        top, left = (self.start[i] + self.stride[i] * unit for i, unit in enumerate((row, col)))
-        bottom, right, seen = top + self.size[0], left + self.size[1], self.seen
-        return Box(max(top, seen.top), max(left, seen.left), min(bottom, seen.bottom), min(right, seen.right))
+        whole, seen = self.whole(row, col), self.seen
+        return Box(*map(max, whole[:2], seen[:2]), *map(min, whole[2:], seen[2:]))
 
     def slide(
         self, units: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]

@@ -32,7 +32,7 @@ def by_hand(name, model, batch):
     first, conv, second = (activations.maps(model, batch, layer) for layer in ("relu1", "conv2", "relu2"))
     with torch.no_grad():
         logits = model.eval()(batch)
-    middle = conv[:, :, 16, 16] if conv.shape[2] == 32 else conv[:, :, conv.shape[2] // 2, conv.shape[3] // 2]
+    middle = conv[:, :, conv.shape[2] // 2, conv.shape[3] // 2]
     vector = torch.linspace(-1, 2, 12, dtype=batch.dtype)
     return {
         "logit": logits[:, 3],

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import ImageDraw
 from torch import Tensor
 
+from ..inputs import Box
 from ..layers import ReceptiveField
 from ..models import Classifier
 
@@ -21,9 +22,9 @@ def outline(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bo
 
 def whole_field(image: Tensor, field: ReceptiveField, unit: Sequence[int]) -> Tensor:
     """What the unit (row, col) sees of an image (3, H, W), as large as the field; grey where the image ends."""
-    size = field.size[0]
-    row, col = (size + start + stride * u for start, stride, u in zip(field.start, field.stride, unit))
-    return F.pad(image, [size] * 4, value=0.5)[:, row : row + size, col : col + size]
+    margin = max(field.size)
+    box = Box(*(side + margin for side in field.whole(*unit)))
+    return F.pad(image, [margin] * 4, value=0.5)[:, *box.slices]
 
 
 def choices(model: Classifier, picture: Tensor, targets: Sequence[int] | None, absent: str) -> tuple[list[int], Tensor]:

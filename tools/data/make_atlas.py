@@ -161,9 +161,7 @@ def about(
     for index, unit, value in zip(
         top.index[channel].tolist(), top.units[channel].tolist(), top.values[channel].tolist()
     ):
-        corner = [field.start[i] + field.stride[i] * unit[i] for i in (0, 1)]
-        box = [*corner, *(corner[i] + field.size[i] for i in (0, 1))]
-        nine.append({"name": names[index], "box": box, "value": round(value, 4)})
+        nine.append({"name": names[index], "box": field.whole(*unit), "value": round(value, 4)})
     value, best = reached[channel].item(), top.values[channel, 0].item()
     return {
         "network": recipe.network,

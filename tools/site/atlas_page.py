@@ -16,6 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from torchvision.transforms.v2.functional import to_pil_image
+
+from helpers import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 ATLAS = ROOT / "book" / "atlas.tar"
@@ -36,16 +39,12 @@ def read(path: Path = ATLAS) -> tuple[dict, list[tuple[Channel, bytes]]]:
     return card, [(json.loads(files[f"{place}.json"]), files[f"{place}.jpg"]) for place in places]
 
 
-def groceries(folder: Path = ROOT / "helpers" / "data") -> dict[str, tuple[bytes, str]]:
-    """From the name of each embedded photograph to the bytes of its JPEG file and its coarse class."""
+def groceries() -> dict[str, tuple[Image.Image, str]]:
+    """From the name of each embedded photograph to the photograph and its coarse class."""
     found = {}
-    for shard in sorted(folder.glob("groceries-*.tar")):
-        with tarfile.open(shard) as archive:
-            files = {member.name: archive.extractfile(member).read() for member in archive}
-        for name in files:
-            if name.endswith(".json"):
-                facts = json.loads(files[name])
-                found[facts["path"]] = files[f"{name.removesuffix('.json')}.jpg"], facts["names"][1]
+    for part in (datasets.groceries("train"), datasets.groceries("test")):
+        for name, image, label in zip(part.names, part.images, part.labels):
+            found[name] = to_pil_image(image), part.classes[label]
     return found
 
 
@@ -110,12 +109,12 @@ def place_atlas(page: Path, folder: Path, archive: Path = ATLAS) -> None:
     for channel, picture in channels:
         nine = [photographs[one["name"]] for one in channel["photographs"]]
         classes[anchor(channel)] = [name for _, name in nine]
-        opened = [Image.open(io.BytesIO(file)).convert("RGB") for file, _ in nine]
         (folder / f"{anchor(channel)}.jpg").write_bytes(picture)
         boxes = [one["box"] for one in channel["photographs"]]
         if halved(layers[f"{channel['network']} {channel['stage']}"]):
             boxes = [middle(box) for box in boxes]
-        (folder / f"{anchor(channel)}.webp").write_bytes(sheet(list(map(patch, opened, boxes))))
+        patches = [patch(photograph, box) for (photograph, _), box in zip(nine, boxes)]
+        (folder / f"{anchor(channel)}.webp").write_bytes(sheet(patches))
 
     def replace(match: re.Match) -> str:
         recipe = layers[match[1]]
