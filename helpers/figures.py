@@ -152,12 +152,22 @@ def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, heig
     rows = -(-len(items) // columns)
     titles = any(item.title for item in items)
     width = min(WIDTH, 2.6 * columns)
+    if height and not any(item.unit for item in items):  # no wider than the pictures: a narrow page shows them all
+        side = height / rows - 0.25 * titles
+        width = min(width, columns * (0.1 + side * max(map(_shape, items))))
     figure, axes = new(rows, columns, height=height or rows * (width / columns + 0.25 * titles), width=width)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, item in zip(axes.flat, items):
         draw(axis, item)
     show(figure, alt)
+
+
+def _shape(panel: Panel) -> float:
+    """Width over height of what a panel shows."""
+    _check(panel)
+    height, width = (panel.heatmap if panel.image is None else panel.image).shape[-2:]
+    return width / height
 
 
 def draw(axis: Axes, panel: Panel) -> None:

@@ -243,3 +243,14 @@ def test_half_precision_and_gradients_can_be_drawn(shown):
 def test_pyplot_is_not_needed():
     """The figures are made without pyplot's global state."""
     assert figures.__name__ in sys.modules and not hasattr(figures, "plt")
+
+
+@pytest.mark.parametrize("heatmap", [None, torch.rand(30, 20)], ids=["photograph", "map"])
+def test_low_panels_stand_close_together(shown, heatmap):
+    """A figure of three low pictures is hardly wider than they are, so that a narrow page shows them all."""
+    image = torch.rand(3, 30, 20) if heatmap is None else None
+    for height in (1.5, 5.0):
+        figures.panels([figures.Panel(image, heatmap)] * 3, alt="Three pictures of nothing.", height=height)
+    low, high = (metadata[kind_of(data)]["width"] for data, metadata in shown)
+    assert 3 * 100 <= low <= 3 * (100 + 25)
+    assert 100 * (figures.WIDTH - 0.5) <= high <= 100 * (figures.WIDTH + 0.1)
