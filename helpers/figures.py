@@ -152,9 +152,10 @@ def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, heig
     rows = -(-len(items) // columns)
     titles = any(item.title for item in items)
     width = min(WIDTH, 2.6 * columns)
-    if height and not any(item.unit for item in items):  # no wider than the pictures: a narrow page shows them all
-        side = height / rows - 0.25 * titles
-        width = min(width, columns * (0.1 + side * max(map(_shape, items))))
+    if height and not any(item.unit for item in items):  # no wider than needed: a narrow page shows all of them
+        pictures = (height / rows - 0.25 * titles) * max(map(_shape, items))
+        words = 0.09 * max(len(line) for item in items for line in item.title.split("\n"))
+        width = min(width, columns * (0.1 + max(pictures, words)))
     figure, axes = new(rows, columns, height=height or rows * (width / columns + 0.25 * titles), width=width)
     for axis in axes.flat:
         axis.set_axis_off()
