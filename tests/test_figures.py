@@ -251,7 +251,7 @@ def test_low_panels_stand_close_together(shown, heatmap):
     image = torch.rand(3, 30, 20) if heatmap is None else None
     for height in (1.5, 5.0):
         figures.panels([figures.Panel(image, heatmap)] * 3, alt="Three pictures of nothing.", height=height)
-    figures.panels([figures.Panel(image, heatmap, "a title of some length")] * 3, alt="The same, named.", height=1.75)
+    figures.panels([figures.Panel(image, heatmap, "a title of some length")] * 3, alt="The same three pictures, with titles.", height=1.75)
     low, high, named = (metadata[kind_of(data)]["width"] for data, metadata in shown)
     assert named > 1.5 * low  # for the titles
     assert 3 * 100 <= low <= 3 * (100 + 25)
