@@ -77,22 +77,26 @@ class TopPatches:
             raise ValueError("the two results are about different channels.")
         if self.images.keys() & other.images.keys():
             raise ValueError("both results have an image of the same number: count the second part on, with first=….")
-        rows = (torch.cat([getattr(part, name) for part in (self, other)], 1) for name in ("values", "index", "units"))
-        k = max(self.k, other.k)
-        return _best(self.channels, *rows, self.images | other.images, self.fields | other.fields, k)
+        return _best([self, other], max(self.k, other.k))
 
 
-def _best(
-    channels: Tensor, values: Tensor, index: Tensor, units: Tensor, images: dict, fields: dict, k: int
-) -> TopPatches:
-    """The ``k`` largest in each row; of equals the earlier image. Images that no longer win are let go."""
+def _best(parts: Sequence[TopPatches], k: int, copy: bool = False) -> TopPatches:
+    """The ``k`` largest of all parts; of equals the earlier image. A ``copy`` of the winners lets their batches go."""
+    values, index, units = (
+        torch.cat([getattr(part, name) for part in parts], 1) for name in ("values", "index", "units")
+    )
     order = index.argsort(dim=1)
     order = order.gather(1, values.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :k]
     index = index.gather(1, order)
     units = units.gather(1, order[..., None].expand(-1, -1, 2))
-    winners = set(index.flatten().tolist())
-    images = {number: image for number, image in images.items() if number in winners}
-    return TopPatches(channels, values.gather(1, order), index, units, images, fields, k)
+    winners, fields = set(index.flatten().tolist()), {}
+    images = {number: image for part in parts for number, image in part.images.items() if number in winners}
+    for part in parts:
+        fields |= part.fields
+    for number, image in images.items():
+        if copy and image.untyped_storage().nbytes() > image.nbytes:  # a row of a batch
+            images[number] = image.clone()
+    return TopPatches(parts[0].channels, values.gather(1, order), index, units, images, fields, k)
 
 
 def top_patches(
@@ -118,7 +122,7 @@ def top_patches(
         Batches (N, 3, H, W) in [0, 1], or tuples that begin with one, as a DataLoader yields; or a Dataset, or one
         tensor.
     k
-        How many images for each channel.
+        How many images for each channel; as many as there are gives the whole ranking.
     channels
         Which channels; default: all.
     first
@@ -134,11 +138,13 @@ def top_patches(
     """
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"k must be a positive int, got {k!r}.")
-    if isinstance(images, Tensor):
+    copy = not isinstance(images, Tensor)  # the caller holds a tensor anyway
+    if not copy:
         images = images.split(32) if images.ndim == 4 else [images]
     if isinstance(images, Dataset):
         images = DataLoader(images, batch_size=32, generator=torch.Generator())  # else it draws from the global one
-    names, best, number = [layer] if isinstance(layer, str) else list(layer), {}, first
+    names, number = [layer] if isinstance(layer, str) else list(layer), first
+    parts, fields = {name: [] for name in names}, {}
     if not names:
         raise ValueError("there is no layer to look at.")
     for batch in progress(images, "top patches", "batch"):
@@ -146,52 +152,44 @@ def top_patches(
         batch = batch[None] if isinstance(batch, Tensor) and batch.ndim == 3 else batch
         with layers.record(model, names[:-1]) as found:
             found[names[-1]] = maps(model, batch, names[-1])
+        kept, size = batch.detach().to("cpu", copy=copy), tuple(batch.shape[-2:])  # some streams reuse their memory
         for name in names:
             if name not in found:
                 raise ValueError(f"layer {name!r} did not run before {names[-1]!r}: name the layers early to late.")
-            best[name] = _add(best.get(name), model, name, found[name], batch, number, k, channels, inside)
+            if (name, size) not in fields:
+                fields[name, size] = layers.receptive_field(model, name, size)
+            parts[name].append(_peaks(name, fields[name, size], found[name], kept, number, channels, inside))
+            if sum(part.values.shape[1] for part in parts[name]) > 2 * k + 64:  # now and then: this sorts
+                parts[name] = [_best(parts[name], k, copy)]
         number += len(batch)
-    if not best:
+    if number == first:
         raise ValueError("there are no images.")
+    best = {name: _best(each, k, copy) for name, each in parts.items()}
     return best[layer] if isinstance(layer, str) else best
 
 
-def _add(
-    best: TopPatches | None,
-    model: nn.Module,
+def _peaks(
     layer: str,
+    field: layers.ReceptiveField,
     activation: Tensor,
     batch: Tensor,
     number: int,
-    k: int,
     channels: Sequence[int] | None,
     inside: bool,
 ) -> TopPatches:
-    """The winners so far and those of a batch (N, 3, H, W) with these maps, whose first image has this number."""
+    """The strongest unit of each image of a batch (N, 3, H, W) with these maps, whose first image has this number."""
     chosen, width = _channels(channels, activation.shape[1]), activation.shape[3]
     activation = activation if channels is None else activation[:, chosen.to(activation.device)]
-    size = tuple(batch.shape[-2:])
-    fields = dict(best.fields) if best else {}
-    if size not in fields:
-        fields[size] = layers.receptive_field(model, layer, size)
     if inside:
-        seen = _inside(fields[size], activation.shape[2:]).to(activation.device)
-        activation = activation.masked_fill(~seen, -torch.inf)
+        activation = activation.masked_fill(~_inside(field, activation.shape[2:]).to(activation.device), -torch.inf)
     peaks = activation.flatten(2).max(2)  # values and places, (N, C)
     values, place = peaks.values.T.cpu(), peaks.indices.T.cpu()
     if not values.isfinite().all():
         raise ValueError(f"layer {layer!r} has NaN or infinite values: check the network's weights.")
     index = torch.arange(number, number + len(batch)).expand(len(chosen), -1)
     units = torch.stack([place // width, place % width], 2)
-    kept = dict(best.images) if best else {}
-    if best:
-        values, index = torch.cat([best.values, values], 1), torch.cat([best.index, index], 1)
-        units = torch.cat([best.units, units], 1)
-    new = dict(enumerate(batch.detach().cpu(), start=number))
-    best = _best(chosen, values, index, units, kept | new, fields, k)
-    for winner in best.images.keys() & new.keys():  # of its own, so that the rest of the batch can go
-        best.images[winner] = new[winner].clone()
-    return best
+    images = dict(enumerate(batch, start=number))
+    return TopPatches(chosen, values, index, units, images, {tuple(batch.shape[-2:]): field}, len(batch))
 
 
 def _inside(field: layers.ReceptiveField, units: tuple[int, int]) -> Tensor:

@@ -54,6 +54,24 @@ def test_the_winners_are_those_of_a_search_through_everything(batch_size, exact_
     assert all(torch.equal(top.images[number], pictures[number]) for number in top.images)
 
 
+@pytest.mark.parametrize("k", [2, 40])
+def test_a_stream_may_reuse_its_memory_and_keeps_none_of_it(k):
+    """A loader that fills one buffer again and again; of the buffer, or of a batch, nothing else stays alive."""
+    model, pictures, buffer = tiny().double(), images(240), images(8)
+
+    def refilled():
+        for batch in pictures.split(8):
+            yield buffer.copy_(batch)
+
+    top = activations.top_patches(model, LAYER, refilled(), k=k)
+    same(top, activations.top_patches(model, LAYER, pictures, k=k))
+    for number, image in top.images.items():
+        assert torch.equal(image, pictures[number]) and image.untyped_storage().nbytes() == image.nbytes
+    every = activations.top_patches(model, LAYER, pictures, k=240)  # the whole ranking
+    assert torch.equal(every.index.sort(dim=1).values, torch.arange(240).expand(12, -1))
+    assert torch.equal(every.index[:, :k], top.index) and torch.equal(every.values[:, :k], top.values)
+
+
 def test_maps_are_what_the_layer_returns(device):
     model, batch = tiny().to(device).train(), images(2).float()
     with unchanged(model):

@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..activations import TopPatches, maps
-from ..inputs import Box
 from ..layers import receptive_field
 from ..models import Classifier
 from .shared import outline, whole_field
@@ -33,11 +32,12 @@ def show(
     """
     side, tile, depths = 276, 88, list(tops)
 
-    def patch(seen: Tensor, box: Box, unit: tuple[int, int], top: TopPatches) -> Image.Image:
+    def patch(seen: Tensor, unit: tuple[int, int], top: TopPatches) -> Image.Image:
         """A tile as large as the field, or as the image; grey where the image or the field ends."""
         field, only = top.fields[tuple(seen.shape[-2:])], torch.full_like(seen, 0.5)
         if field.size[0] <= seen.shape[-1]:
             return photo(whole_field(seen, field, unit), tile)
+        box = field.box(*unit)
         only[:, *box.slices] = seen[:, *box.slices]
         return photo(only, tile)
 
@@ -45,14 +45,14 @@ def show(
     for layer, top in tops.items():
         for channel in channels:
             place = top.channels.tolist().index(channel)
-            winners = list(zip(top.index[place].tolist(), top.boxes[place], top.units[place].tolist()))
-            montages[layer, channel] = sheet([patch(top.images[i], box, unit, top) for i, box, unit in winners], 3)
-            found = labels[top.index[place]]
+            nine, units = top.index[place, :9].tolist(), top.units[place, :9].tolist()
+            montages[layer, channel] = sheet([patch(top.images[i], unit, top) for i, unit in zip(nine, units)], 3)
+            found = labels[nine]
             favourite = int(found.mode().values)
             numbers[layer, channel] = (
                 classes[favourite],
                 int((found == favourite).sum()),
-                max(top.values[place, -1].item(), 1e-6),
+                max(top.values[place, :9][-1].item(), 1e-6),
             )
 
     def compute(picture: Tensor, report: Report) -> Scene:
@@ -67,7 +67,7 @@ def show(
                 drawn = Image.alpha_composite(pale, heat(found[channel].relu(), (0, max(fired, 1e-6)), side))
                 scale = side / picture.shape[-1]
                 outline(ImageDraw.Draw(drawn), *(scale * value for value in (box.left, box.top, box.right, box.bottom)))
-                share = count / tops[layer].index.shape[1]
+                share = count / len(tops[layer].index[0, :9])
                 rows = [
                     Row("strongest in the picture", f"{fired / ninth:.1f}", min(fired / ninth / 2, 1), 0.5),
                     Row(f"{name} among the nine", str(count), share, control[layer]),
