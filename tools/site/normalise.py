@@ -38,16 +38,23 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Drop what a commit must not hold."""
+    """Drop what a commit must not hold, and join what a cell printed: where it is cut depends on the second."""
     language = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
     notebook.metadata = nbformat.from_dict(METADATA | {"language_info": language})
     for cell in notebook.cells:
         keep = {key: cell.metadata[key] for key in ("tags", "nbval") if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict(keep)
-        if cell.cell_type == "code":
-            for output in cell.outputs:
-                for kind in (DARK, WIDGET, PAGE):
-                    output.get("data", {}).pop(kind, None)
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            for kind in (DARK, WIDGET, PAGE):
+                output.get("data", {}).pop(kind, None)
+            if output.get("name") and outputs and outputs[-1].get("name") == output.name:
+                outputs[-1].text += output.text
+            else:
+                outputs.append(output)
+        cell.outputs = outputs
 
 
 def main(paths: list[str]) -> None:
