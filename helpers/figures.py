@@ -24,6 +24,7 @@ from torch import Tensor
 from .inputs import Box
 
 WIDTH = 7.6  # inches; at 100 CSS pixels an inch, the width of the page's column
+CHART = 5.8  # of bars and curves: on a phone they shrink, and their labels are still read
 SHARPNESS = 1.5  # device pixels for each CSS pixel
 LIGHT = {"paper": "#ffffff", "ink": "#1f2328", "muted": "#59636f"}
 DARK = {"paper": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"}  # paper: the background of the dark pages
@@ -91,8 +92,10 @@ def new(
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str, *, columns: int = 1) -> None:
     """Display ``figure`` with ``alt``, the text that says what it shows to those who can't see it.
+
+    A site may cut a figure of several ``columns`` between them, where its page is narrow.
 
     PNG, or JPEG where that is smaller (photographs). Where the environment has ``HELPERS_DARK_FIGURES=1``, as it has
     while the site is built, the same figure drawn for dark pages goes with it.
@@ -107,7 +110,7 @@ def show(figure: Figure, alt: str) -> None:
         for change, colour in undo:
             change(colour)
         bundle["application/vnd.helpers.dark+json"] = {"mime": dark_kind, "data": dark_data}
-    display(bundle, raw=True, metadata={kind: {"alt": alt, "width": width, "height": height}})
+    display(bundle, raw=True, metadata={kind: {"alt": alt, "width": width, "height": height, "columns": columns}})
 
 
 def _encode(figure: Figure) -> tuple[str, str, tuple[int, int]]:
@@ -161,7 +164,7 @@ def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, heig
         axis.set_axis_off()
     for axis, item in zip(axes.flat, items):
         draw(axis, item)
-    show(figure, alt)
+    show(figure, alt, columns=columns)
 
 
 def _shape(panel: Panel) -> float:
@@ -241,7 +244,7 @@ def curves(
     markers: bool = False,
 ) -> None:
     """Lines: ``series`` goes from label to (xs, ys); ``level`` is a horizontal line (value, label), such as chance."""
-    figure, axes = new(height=height)
+    figure, axes = new(height=height, width=CHART)
     axis = axes[0, 0]
     for number, (label, (xs, ys)) in enumerate(series.items()):
         marker = "osD^vP"[number % 6] if markers else None
@@ -262,7 +265,7 @@ def bars(
     height: float = 2.8,
 ) -> None:
     """Bars: ``values`` goes from label to height, ``errors`` to the length of the error bar below and above it."""
-    figure, axes = new(height=height)
+    figure, axes = new(height=height, width=CHART)
     axis = axes[0, 0]
     yerr = np.array([np.broadcast_to(errors[label], 2) for label in values]).T if errors else None
     style = {"ecolor": LIGHT["ink"], "capsize": 4}

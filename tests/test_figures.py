@@ -60,7 +60,7 @@ def test_one_output_with_alternative_text_and_its_size(shown):
     figures.show(line(), ALT)
     ((data, metadata),) = shown
     assert set(data) == {"image/png", "text/plain"} and data["text/plain"] == ALT
-    assert set(metadata) == {"image/png"} and set(metadata["image/png"]) == {"alt", "width", "height"}
+    assert set(metadata) == {"image/png"} and set(metadata["image/png"]) == {"alt", "width", "height", "columns"}
     assert metadata["image/png"]["alt"] == ALT
     height, width, _ = picture(data["image/png"], "image/png").shape
     assert metadata["image/png"]["width"] == round(width / figures.SHARPNESS)
@@ -251,7 +251,11 @@ def test_low_panels_stand_close_together(shown, heatmap):
     image = torch.rand(3, 30, 20) if heatmap is None else None
     for height in (1.5, 5.0):
         figures.panels([figures.Panel(image, heatmap)] * 3, alt="Three pictures of nothing.", height=height)
-    figures.panels([figures.Panel(image, heatmap, "a title of some length")] * 3, alt="The same three pictures, with titles.", height=1.75)
+    figures.panels(
+        [figures.Panel(image, heatmap, "a title of some length")] * 3,
+        alt="Three named pictures of nothing.",
+        height=1.75,
+    )
     low, high, named = (metadata[kind_of(data)]["width"] for data, metadata in shown)
     assert named > 1.5 * low  # for the titles
     assert 3 * 100 <= low <= 3 * (100 + 25)

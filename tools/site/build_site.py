@@ -22,11 +22,11 @@ import yaml
 from address import COPIES, Address, find
 from atlas_page import place_atlas
 from demos import place_demos, write_front_end
+from place_figures import place_figures
 from standalone_notebooks import standalone
 
 SOURCE, SITE = Path("_build/source"), Path("_build/html")
 DEMOS = SOURCE / "book/assets/demos"
-DARK = "application/vnd.helpers.dark+json"
 MATHJAX = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 
 TIMINGS = "% the table of times"  # replaced in book/timings.md
@@ -56,7 +56,7 @@ def stage(address: Address | None) -> None:
         notebook = nbformat.read(Path("_build") / path, as_version=4)
         seconds[path.stem] = notebook.metadata.get("execution_seconds", float("nan"))
         place_demos(notebook, path.stem, DEMOS, front, _save)
-        place_figures(notebook, path.stem)
+        place_figures(notebook, path.stem, _save)
         mark_captions(notebook)
         place_badges(notebook, path, address)
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # nbval leaves it out
@@ -70,33 +70,6 @@ def _rows(seconds: dict[str, float]) -> list[str]:
     """A table of the times, with their sum."""
     rows = [f"| `{name}` | {time:.0f} |" for name, time in seconds.items()]
     return ["| notebook | seconds |", "|---|--:|", *rows, f"| sum | {sum(seconds.values()):.0f} |"]
-
-
-def place_figures(notebook: nbformat.NotebookNode, chapter: str) -> None:
-    """Turn the figures' outputs into HTML with alternative text, a size, and a drawing for each mode.
-
-    Sphinx would keep the picture and lose the rest.
-    """
-    for number, cell in enumerate(notebook.cells):
-        for output in cell.get("outputs", []):
-            kind = next((kind for kind in output.get("data", {}) if kind.startswith("image/")), None)
-            if kind is None:
-                continue
-            facts = output.metadata.get(kind, {})
-            if not facts.get("alt"):
-                sys.exit(
-                    f"{chapter}: the picture of cell {number} has no alternative text: use helpers.figures.show()."
-                )
-            drawings = {"only-light": (kind, output.data[kind])}
-            if DARK in output.data:
-                drawings["only-dark"] = (output.data[DARK]["mime"], output.data[DARK]["data"])
-            images = "".join(
-                f'<img class="{name if len(drawings) > 1 else "both-modes"}" src="{_save(mime, data, chapter)}" '
-                f'alt="{html.escape(facts["alt"])}" width="{facts["width"]}" height="{facts["height"]}" loading="lazy">'
-                for name, (mime, data) in drawings.items()
-            )
-            style = "book-figure wide" if facts["width"] > 600 else "book-figure"
-            output.data = nbformat.from_dict({"text/html": f'<figure class="{style}" tabindex="-1">{images}</figure>'})
 
 
 def with_address(configuration: dict, address: Address | None) -> dict:

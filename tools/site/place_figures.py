@@ -1,0 +1,89 @@
+"""Turn the figures of a notebook into HTML: alternative text, a size, a drawing for each mode, and strips that wrap.
+
+Sphinx would keep the picture and lose the rest. A figure of panels is cut between its columns, so that a narrow page
+can put them below one another.
+"""
+
+import base64
+import html
+import io
+import sys
+from collections.abc import Callable
+
+import nbformat
+import numpy as np
+from PIL import Image
+
+DARK = "application/vnd.helpers.dark+json"
+WIDE = 600  # CSS pixels; what is wider does not fit a phone
+NOISE = 14  # of 255: what JPEG does to a plain ground beside a photograph
+
+Save = Callable[[str, str, str], str]  # MIME type, bytes in base64, chapter -> the address on the site
+
+
+def place_figures(notebook: nbformat.NotebookNode, chapter: str, save: Save) -> None:
+    """Replace each picture among the outputs by its HTML."""
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            kind = next((kind for kind in output.get("data", {}) if kind.startswith("image/")), None)
+            if kind is None:
+                continue
+            facts = output.metadata.get(kind, {})
+            if not facts.get("alt"):
+                sys.exit(
+                    f"{chapter}: the picture of cell {number} has no alternative text: use helpers.figures.show()."
+                )
+            drawings = {"only-light": (kind, output.data[kind])}
+            if DARK in output.data:
+                drawings["only-dark"] = (output.data[DARK]["mime"], output.data[DARK]["data"])
+            else:
+                drawings = {"both-modes": drawings["only-light"]}
+            output.data = nbformat.from_dict({"text/html": _figure(drawings, facts, chapter, save)})
+
+
+def _figure(drawings: dict[str, tuple[str, str]], facts: dict, chapter: str, save: Save) -> str:
+    alt, edges = html.escape(facts["alt"]), None
+    if facts["width"] > WIDE and facts.get("columns", 1) > 1:
+        edges = gutters(_open(next(iter(drawings.values()))[1]), facts["columns"])
+    if edges is None:
+        style = "book-figure wide" if facts["width"] > WIDE else "book-figure"
+        images = "".join(
+            f'<img class="{name}" src="{save(mime, data, chapter)}" alt="{alt}" width="{facts["width"]}" '
+            f'height="{facts["height"]}" loading="lazy">'
+            for name, (mime, data) in drawings.items()
+        )
+        return f'<figure class="{style}" tabindex="-1">{images}</figure>'
+    images, height = "", facts["height"]
+    for name, (mime, data) in drawings.items():
+        picture = _open(data)
+        for left, right in zip(edges, edges[1:]):
+            width = round(facts["width"] * (right - left) / picture.width)
+            address = save(mime, _encode(picture.crop((left, 0, right, picture.height)), mime), chapter)
+            size = f'width="{width}" height="{height}" loading="lazy"'
+            images += f'<img class="{name}" src="{address}" alt="" {size}>'
+    return f'<figure class="book-figure strips" role="img" aria-label="{alt}" tabindex="-1">{images}</figure>'
+
+
+def gutters(picture: Image.Image, columns: int) -> list[int] | None:
+    """Where to cut between ``columns`` panels, with both ends; None where there is no clear gutter near each place."""
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    clear = np.abs(pixels - pixels[0, 0]).max((0, 2)) <= NOISE  # of each column of pixels: nothing but ground
+    edges = [0]
+    for number in range(1, columns):
+        place, reach = picture.width * number / columns, picture.width / columns / 6
+        near = [x for x in np.flatnonzero(clear) if abs(x - place) < reach]
+        if not near:
+            return None
+        edges.append(int(np.median(near)))
+    return [*edges, picture.width]
+
+
+def _open(data: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+def _encode(picture: Image.Image, mime: str) -> str:
+    file = io.BytesIO()
+    options = {"quality": 90, "subsampling": 0} if mime == "image/jpeg" else {}
+    picture.save(file, mime.removeprefix("image/"), optimize=True, **options)
+    return base64.b64encode(file.getvalue()).decode("ascii")
