@@ -394,6 +394,7 @@ def test_every_demo_changes_with_each_control_and_takes_another_picture(make: Ca
                     break
         else:
             pytest.fail(f"control {control} changes nothing")
+    assert len({frame_["says"] for frame_ in sent["frames"]}) == len(shown)  # the sentence names every choice
     for frame_ in sent["frames"]:
         assert frame_["says"].endswith(".") and len(frame_["alt"].split()) >= 3
         assert all("nan" not in text for _, text, _ in frame_["rows"])

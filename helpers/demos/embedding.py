@@ -64,7 +64,8 @@ def show(
             said = ", ".join(dict.fromkeys(names[labels[index]] for index in order[:10].tolist()))
             rows = [Row("nearest", names[labels[order[0]]])]
             frames = [
-                frame(p, picture, order, rows, f"The ten nearest to your picture are of {said}.", None) for p in maps
+                frame(p, picture, order, rows, f"Your picture, perplexity {p}: the ten nearest are of {said}.", None)
+                for p in maps
             ]
             choices, pad = ["your picture"], None
         else:

@@ -54,7 +54,8 @@ def show(
             winner = model.label(int(scores.argmax()))
             box = [side * SIDE / picture.shape[-1] for side in first.box(row, col)]
             place = f"row {row + 1} of {rows}, column {col + 1} of {cols}"
-            says = f"Window at {place}: {name} {scores[target]:.2f}, uncovered {whole[target]:.2f}. Answer: {winner}."
+            says = f"Covered with {fill} at {place}: {name} {scores[target]:.2f}, uncovered {whole[target]:.2f}. "
+            says += f"Answer: {winner}."
             alt = f"The photograph, covered with {fill} at {place}."
             frames.append(
                 Frame(cutout(layers[fill], box), probabilities(model, scores, classes, whole), says, alt, clear)

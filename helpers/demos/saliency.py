@@ -26,6 +26,7 @@ def show(model: Classifier, image: Tensor, target: int | None = None) -> Demo:
         name, whole = model.label(chosen), clean.softmax(0)[chosen].item()
         raw = gradient(fast, picture, chosen).cpu()
         random, pale = torch.Generator().manual_seed(0), photo(picture, pale=True)
+        plain = {"the map": "the raw map", "a noisy copy": "the photograph"}  # what is shown without noise
         frames = []
         for number, noise in enumerate((0.0, *levels)):
             report(f"Noise {noise:.2f}, {number + 1} of {1 + len(levels)} …")
@@ -42,26 +43,17 @@ def show(model: Classifier, image: Tensor, target: int | None = None) -> Demo:
             with torch.no_grad():
                 kept = fast(noisy).softmax(1)[:, chosen].mean().item()
             seen = photo(noisy[0])
-            for count, shown in product(counts, ("map", "a noisy copy")):
+            for count, shown in product(counts, plain):
                 heatmap = steps.get(count, steps[1])
                 likeness = abs(rank_correlation(heatmap, raw))
                 rows = [
                     Row(f"{name} in the copies", f"{kept:.2f}", kept, whole),
                     Row("like the raw map", f"{likeness:.2f}", likeness),
                 ]
-                copies = f"{count} {'copy' if count == 1 else 'copies'}"
-                if noise:
-                    says = {
-                        "map": f"The map, a mean over {copies} with noise {noise:.2f}.",
-                        "a noisy copy": f"A copy with noise {noise:.2f}; the map is a mean over {copies}.",
-                    }[shown]
-                else:
-                    says = {
-                        "map": f"The raw map: without noise it is the same for {copies}.",
-                        "a noisy copy": f"The photograph: without noise it is the same for {copies}.",
-                    }[shown]
+                samples = f"{count} {'sample' if count == 1 else 'samples'}"
+                says = f"Noise {noise:.2f}, {samples}: {shown}." if noise else f"Noise none, {samples}: {plain[shown]}."
                 says += f" Rank correlation with the raw map {likeness:.2f}; {name} {kept:.2f} in the copies."
-                if shown == "map":
+                if shown == "the map":
                     drawn = F.avg_pool2d(heatmap[None], 2)[0]  # single pixels cannot be seen, and weigh much
                     limits = (0, drawn.flatten().quantile(0.99).item())
                     frames.append(
@@ -77,7 +69,7 @@ def show(model: Classifier, image: Tensor, target: int | None = None) -> Demo:
             controls=[
                 Control("Noise", ["none", *(f"{level:.2f}" for level in levels)]),
                 Control("Samples", [str(count) for count in counts]),
-                Control("Show", ["the map", "a noisy copy"], "buttons"),
+                Control("Show", list(plain), "buttons"),
             ],
             frames=frames,
             start=(2, 2, 0),

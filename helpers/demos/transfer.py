@@ -53,7 +53,8 @@ def show(
                 for i, value, hit in zip(index, similarity, right)
             ]
             rows.append(Row("precision@5, all queries", f"{kinds[kind]:.2f}", kinds[kind], 1 / len(names)))
-            says = f"By {kind}: {sum(right)} of five are of the query's class." if picture is None else f"By {kind}."
+            says = f"{tags[number]}, by {kind}: "
+            says += f"{sum(right)} of the five nearest are of its class." if picture is None else "its five nearest."
             tiles = [photo(asked[number], side), *(photo(gallery.images[i], side) for i in index)]
             alt = f"A query and its five nearest by {kind}: {', '.join(names[gallery.labels[i]] for i in index)}."
             frames.append(Frame(sheet(tiles, 6), rows, says, alt))
