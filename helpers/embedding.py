@@ -71,6 +71,18 @@ def _before_last(model: nn.Module, batch: Tensor) -> Tensor:
     return seen[-1]
 
 
+def colour_histogram(images: Tensor, bins: int = 4) -> Tensor:
+    """How often each of ``bins``³ colours occurs in images (N, 3, H, W) in [0, 1]: roots of the counts, (N, bins³).
+
+    The root tames the most frequent ones: distances between roots of counts are Hellinger's (Bhattacharyya 1943).
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must have shape (N, 3, H, W), got {tuple(images.shape)}.")
+    level = (images * bins).long().clamp(0, bins - 1)
+    colour = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)
+    return torch.stack([torch.bincount(row, minlength=bins**3) for row in colour]).sqrt()
+
+
 def pca(features: Tensor, k: int = 2) -> Projection:
     r"""The ``k`` principal components, by the singular value decomposition of the centred features.
 

@@ -1,14 +1,16 @@
 """The figures of the book: one look, alternative text in every one of them, a second drawing for dark pages.
 
-`panels` shows photographs and maps side by side, `curves` and `bars` show numbers; what they do not do is drawn with
-matplotlib on the axes of `new` and shown with `show`.
+`panels` shows photographs and maps side by side, `curves`, `bars` and `table` show numbers; what they do not do is
+drawn with matplotlib on the axes of `new` and shown with `show`.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import io
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -164,7 +166,7 @@ def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, heig
         axis.set_axis_off()
     for axis, item in zip(axes.flat, items):
         draw(axis, item)
-    show(figure, alt, columns=columns)
+    show(figure, alt, columns=columns if columns <= 4 else 1)  # more belong together in rows
 
 
 def _shape(panel: Panel) -> float:
@@ -269,7 +271,8 @@ def bars(
     axis = axes[0, 0]
     yerr = np.array([np.broadcast_to(errors[label], 2) for label in values]).T if errors else None
     style = {"ecolor": LIGHT["ink"], "capsize": 4}
-    axis.bar(list(values), list(values.values()), yerr=yerr, width=0.6, color=COLOURS[0], error_kw=style)
+    labels = [label if "\n" in label else textwrap.fill(label, 14) for label in values]
+    axis.bar(labels, list(values.values()), yerr=yerr, width=0.6, color=COLOURS[0], error_kw=style)
     _finish(axis, level, "", y)
     show(figure, alt)
 
@@ -281,3 +284,65 @@ def _finish(axis: Axes, level: tuple[float, str] | None, x: str, y: str) -> None
         axis.annotate(level[1], **place, color=LIGHT["ink"], fontsize=10)  # beside the axes, where no bar hides it
     axis.set_xlabel(x)
     axis.set_ylabel(y)
+
+
+def scatters(
+    maps: Mapping[str, Tensor], groups: Mapping[str, Sequence[int] | slice | Tensor], *, alt: str, height: float = 3.0
+) -> None:
+    """Points in the plane: ``maps`` goes from titles to positions (N, 2), ``groups`` from labels to rows."""
+    figure, axes = new(1, len(maps), height=height)
+    for axis, (title, positions) in zip(axes[0], maps.items()):
+        axis.set(title=title, xticks=[], yticks=[])
+        axis.set_aspect("equal", "datalim")
+        axis.spines[["top", "right"]].set_visible(True)
+        for label, rows in groups.items():
+            axis.scatter(*positions[rows].T, s=6, label=label, linewidths=0)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(groups), labelcolor=LIGHT["ink"], handletextpad=0.1)
+    show(figure, alt, columns=len(maps))
+
+
+def table(
+    rows: Mapping[str, Mapping[str, object]],
+    *,
+    caption: str,
+    best: Mapping[str, Callable] | None = None,
+    digits: int = 2,
+) -> None:
+    """Numbers with their headers: ``rows`` goes from the name of each row to its values, by the name of their column.
+
+    A float has so many ``digits``, a (mean, low, high) is shown with its interval; what a row lacks stays empty.
+    ``best`` goes from columns to `max` or `min`: that value is marked.
+    """
+    columns = list(dict.fromkeys(column for values in rows.values() for column in values))
+    marked = {}
+    for column, choose in (best or {}).items():
+        marked[column] = choose(_number(values[column]) for values in rows.values() if column in values)
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
+    lines, body = [["", *columns]], ""
+    for name, values in rows.items():
+        lines.append([name, *(" ".join(_written(values.get(column, ""), digits)) for column in columns)])
+        body += f'<tr><th scope="row">{html.escape(name)}</th>'
+        for column in columns:
+            number, *interval = map(html.escape, _written(values.get(column, ""), digits))
+            if column in values and marked.get(column) == _number(values[column]):
+                number = f"<strong>{number}</strong>"
+            body += f"<td>{number}{''.join(f' <small>{ends}</small>' for ends in interval)}</td>"
+        body += "</tr>"
+    widths = [max(map(len, cells)) for cells in zip(*lines)]
+    text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    page = f'<table class="results"><caption>{html.escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead>'
+    display({"text/html": f"{page}<tbody>{body}</tbody></table>", "text/plain": f"{caption}\n{text}"}, raw=True)
+
+
+def _number(value: object) -> float:
+    return float(value[0] if isinstance(value, tuple) else value)
+
+
+def _written(value: object, digits: int) -> list[str]:
+    """A value as text, and its interval if it has one."""
+    if isinstance(value, tuple):
+        mean, low, high = value
+        return [f"{mean:.{digits}f}", f"[{low:.{digits}f}, {high:.{digits}f}]"]
+    value = value.item() if isinstance(value, Tensor) else value
+    return [f"{value:.{digits}f}" if isinstance(value, float) else str(value)]

@@ -99,6 +99,22 @@ def test_nbval_compares_so(small: tuple[nbformat.NotebookNode, Path], units: int
             assert said in result.stdout
 
 
+@pytest.mark.parametrize(("units", "code"), [(1, 0), (2, 1)])
+def test_a_table_is_compared_by_its_text(small: tuple[nbformat.NotebookNode, Path], units: int, code: int) -> None:
+    notebook, path = small
+    notebook.cells[
+        0
+    ].source = (
+        'from helpers import figures\nfigures.table({"a": {"share": 0.72}, "b": {"share": 0.71}}, caption="Shares")'
+    )
+    page = '<table class="results"><caption>Shares</caption>…</table>'  # the text says the same
+    text = f"Shares\n   share\na  {0.72 + units / 100:.2f}\nb  0.71"
+    data = {"text/html": page, "text/plain": text}
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", data)]
+    nbformat.write(notebook, path)
+    assert nbval(path).returncode == code
+
+
 def test_the_metadata_of_a_cell_is_read(small: tuple[nbformat.NotebookNode, Path]) -> None:
     notebook, path = small
     notebook.cells[0].outputs[0].text = "share: 0.75\n"
@@ -129,7 +145,8 @@ def test_a_chapter_changed_by_hand_fails(path: Path) -> None:
             continue
         options = cell.metadata.get("nbval", {})
         for output in cell.outputs:
-            text = output.get("text", "")
+            is_table = "text/html" in output.get("data", {})
+            text = output.data["text/plain"] if is_table else output.get("text", "")
             for found in _decimals(text):
                 digits = len(found[0].partition(".")[2])
                 step = (options.get("units", 1) + 1) / 10**digits

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import networks
 import numpy as np
+import probe_groceries
 import pytest
 import solutions
 import torch
 import torchvision
 from PIL import Image
 
-from helpers import datasets, embedding, photos, transfer
+from helpers import datasets, embedding, models, photos, transfer
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -453,22 +454,19 @@ def from_chapter(name, *functions):
     return space
 
 
-def test_chapter_10_on_a_small_whole_set(whole, monkeypatch, capsys):
-    """Its cell for the whole set, which no build runs: the numbers are those of probes fitted without it."""
-    chapter = from_chapter("10_transfer_learning", "shuffled")
-    model = chapter["classifier"] = networks.seeded(networks.tiny)
-    cells = json.loads((NOTEBOOKS / "10_transfer_learning.ipynb").read_text())["cells"]
-    (source,) = ["".join(cell["source"]) for cell in cells if "".join(cell["source"]).startswith("WHOLE = None")]
+def test_the_probe_of_the_whole_set(whole, monkeypatch, capsys):
+    """What `tools/data/probe_groceries.py` prints are the numbers of probes fitted without it."""
+    model = networks.seeded(networks.tiny)
+    monkeypatch.setattr(models, "load", lambda: model)
     (whole / "test.txt").write_text("test/0.png, 2, 1\ntest/1.png, 0, 0\ntest/Fruit/Papaya/Papaya_012.jpg, 0, 0\n")
     (whole / "test/Fruit/Papaya").mkdir(parents=True)
     shutil.copy(whole / "test/0.png", whole / "test/Fruit/Papaya/Papaya_012.jpg")
-    monkeypatch.chdir(NOTEBOOKS)
-    capsys.readouterr()
-    exec(source.replace("WHOLE = None", f"WHOLE = {str(whole)!r}"), chapter)  # noqa: S102
-    printed = capsys.readouterr().out.splitlines()
+    probe_groceries.main(str(whole))
+    head, *printed = capsys.readouterr().out.splitlines()
+    assert head == "classes | all 3 | the 2 without near-copies | shuffled"
     rows = [embedding.features(model, datasets.groceries(split, root=whole)) for split in ("train", "test")]
     for line, level in zip(printed, ("coarse", "fine"), strict=True):
         train, test = (datasets.groceries(split, level, root=whole).labels for split in ("train", "test"))
         every = transfer.linear_probe((rows[0], train), (rows[1], test))
         new = transfer.linear_probe((rows[0], train), (rows[1][:2], test[:2]))
-        assert line.startswith(f"{level}: {every:.3f}, without near-copies {new:.3f}, shuffled ")
+        assert line.startswith(f"{level} | {every:.3f} | {new:.3f} | ")

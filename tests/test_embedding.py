@@ -283,3 +283,17 @@ def test_tsne_refuses(perplexity):
 def test_what_is_not_features_is_refused(data, error):
     with pytest.raises(error):
         embedding.pca(data, 1)
+
+
+def test_a_colour_histogram_counts_colours():
+    pixels = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.2, 0.24], [1.0, 1.0, 1.0], [0.0, 0.3, 0.9]])  # (4, 3)
+    found = embedding.colour_histogram(pixels.T.reshape(1, 3, 2, 2))
+    expected = torch.zeros(1, 64)
+    expected[0, [0, 63, 7]] = torch.tensor([2.0, 1.0, 1.0]).sqrt()  # 0·16 + 1·4 + 3 = 7
+    torch.testing.assert_close(found, expected)
+    image = torch.rand(2, 3, 9, 8)
+    counts, _ = np.histogramdd(image[1].flatten(1).T.numpy(), bins=5, range=[(0, 1)] * 3)
+    theirs = torch.from_numpy(counts).flatten().sqrt().float()
+    torch.testing.assert_close(embedding.colour_histogram(image, 5)[1], theirs)
+    with pytest.raises(ValueError, match="3, H, W"):
+        embedding.colour_histogram(image[0])

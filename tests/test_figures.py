@@ -3,6 +3,7 @@
 import base64
 import io
 import sys
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +29,7 @@ def shown(monkeypatch):
     """The outputs that `show` displays: (data, metadata)."""
     outputs = []
 
-    def display(data, raw, metadata):
+    def display(data, raw, metadata=None):
         assert raw is True
         outputs.append((data, metadata))
 
@@ -260,3 +261,27 @@ def test_low_panels_stand_close_together(shown, heatmap):
     assert named > 1.5 * low  # for the titles
     assert 3 * 100 <= low <= 3 * (100 + 25)
     assert 100 * (figures.WIDTH - 0.5) <= high <= 100 * (figures.WIDTH + 0.1)
+
+
+def test_a_table_has_headers_and_marks_the_best(shown):
+    rows = {
+        "a < b": {"mean": (0.5, 0.25, 0.75), "time": torch.tensor(3.0), "cost": 2},
+        "c": {"time": 1.0, "mean": (0.75, 0.5, 1.0)},
+    }
+    figures.table(rows, caption="Two & a half", best={"mean": max, "time": min})
+    data, _ = shown[0]
+    lines = data["text/plain"].splitlines()
+    assert lines[0] == "Two & a half" and lines[1].split() == ["mean", "time", "cost"]
+    assert lines[2] == "a < b  0.50 [0.25, 0.75]  3.00  2" and lines[3] == "c      0.75 [0.50, 1.00]  1.00"
+    table = ElementTree.fromstring(data["text/html"])
+    assert table.findtext("caption") == "Two & a half"
+    assert [head.text for head in table.iter("th") if head.get("scope") == "col"] == ["mean", "time", "cost"]
+    assert [head.text for head in table.iter("th") if head.get("scope") == "row"] == ["a < b", "c"]
+    assert [best.text for best in table.iter("strong")] == ["0.75", "1.00"]
+    assert [ends.text for ends in table.iter("small")] == ["[0.25, 0.75]", "[0.50, 1.00]"]
+    assert all(len(row) == 4 for row in table.iter("tr"))
+
+
+def test_a_table_marks_all_that_are_equally_good(shown):
+    figures.table({"a": {"x": 1.0}, "b": {"x": 1.0}, "c": {"x": 0.0}}, caption="Equal ones", best={"x": max})
+    assert shown[0][0]["text/html"].count("<strong>") == 2

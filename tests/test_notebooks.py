@@ -65,6 +65,8 @@ def test_five_cells_compare_printed_numbers(notebook: nbformat.NotebookNode) -> 
     assert len(checked) >= 5
     for cell in checked:
         printed = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+        tables = [output.data["text/plain"] for output in cell.outputs if "text/html" in output.get("data", {})]
+        printed += "".join(tables)
         assert re.search(r"\d", printed), f"prints no number: {cell.source[:60]!r}"
     assert not any({"nbval-skip", "raises-exception"} & set(_tags(cell)) for cell in _code(notebook))
 

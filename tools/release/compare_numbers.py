@@ -27,7 +27,10 @@ NUMBER = re.compile(
     r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w|\.\d|,\d{3})"
 )  # fmt: skip
 UNITS, COUNTS = 1, 0  # what may differ where the metadata says nothing
-DARK = "application/vnd.helpers.dark+json"  # drawings for dark pages: of a run alone, so not compared
+NOT_COMPARED = (  # drawings for dark pages: of a run alone; a page: its table stands in the text, too
+    "application/vnd.helpers.dark+json",
+    "text/html",
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Comparison:
             far += [one for one in numbers or [] if one.too_far]
             if numbers is not None and not any(one.too_far for one in numbers):
                 theirs[other] = ours[key]
-        same = self.exact(tolerant, committed, (*self.cell.parent.skip_compare, DARK))
+        same = self.exact(tolerant, committed, (*self.cell.parent.skip_compare, *NOT_COMPARED))
         if far:
             self.cell.comparison_traceback[:0] = ["Numbers moved further than allowed:", *map(str, far)]
         return same
