@@ -298,7 +298,8 @@ def scatters(
         for label, rows in groups.items():
             axis.scatter(*positions[rows].T, s=6, label=label, linewidths=0)
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=len(groups), labelcolor=LIGHT["ink"], handletextpad=0.1)
+    look = {"ncols": len(groups), "labelcolor": LIGHT["ink"], "frameon": False, "handletextpad": 0.1, "markerscale": 2}
+    figure.legend(*handles, loc="outside lower center", **look)
     show(figure, alt, columns=len(maps))
 
 

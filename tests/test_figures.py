@@ -285,3 +285,14 @@ def test_a_table_has_headers_and_marks_the_best(shown):
 def test_a_table_marks_all_that_are_equally_good(shown):
     figures.table({"a": {"x": 1.0}, "b": {"x": 1.0}, "c": {"x": 0.0}}, caption="Equal ones", best={"x": max})
     assert shown[0][0]["text/html"].count("<strong>") == 2
+
+
+def test_points_of_groups_share_a_legend_and_no_scale(shown):
+    maps = {"near": torch.rand(9, 2), "far": 100 * torch.rand(9, 2)}
+    figures.scatters(maps, {"a": slice(3), "b": torch.arange(9) > 2}, alt="Two maps of nine points, in two colours.")
+    data, metadata = shown[0]
+    assert metadata[kind_of(data)]["columns"] == 2
+    drawn = picture(data[kind_of(data)], kind_of(data)).reshape(-1, 3)
+    for colour in figures.COLOURS[:2]:
+        wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
+        assert (np.abs(drawn - wanted).max(1) < 40).sum() > 50
