@@ -12,6 +12,9 @@ from ..models import Classifier
 from .shared import choices
 from .widget import Control, Demo, Frame, Report, Row, Scene, heat, photo
 
+PARTS = "for", "for and against"
+COLOURS = "own scale", "one scale"
+
 
 def show(model: Classifier, image: Tensor, targets: Sequence[int] | None = None, *, absent: str = "flamingo") -> Demo:
     """Choose the class, see its class activation map. ``targets``: the classes that ``image`` shows."""
@@ -19,30 +22,31 @@ def show(model: Classifier, image: Tensor, targets: Sequence[int] | None = None,
     def compute(picture: Tensor, report: Report) -> Scene:
         classes, logits = choices(model, picture, targets if picture is image else None, absent)
         maps = [cam(model, picture, target, upsample=False).cpu() for target in classes]
-        scale, pale = max(1e-6, *(votes.max().item() for votes in maps)), photo(picture, pale=True)
+        scale, pale = max(1e-6, *(heatmap.max().item() for heatmap in maps)), photo(picture, pale=True)
         probabilities, frames = logits.softmax(0), []
-        for (target, votes), part, colours in product(zip(classes, maps), ("for", "both"), ("own", "one")):
-            name, strongest = model.label(target), votes.max().item()
-            limit = max(strongest if colours == "own" else scale, 1e-6)
-            drawn = heat(votes.relu(), (0, limit)) if part == "for" else heat(votes, (-limit, limit), signed=True)
-            gain, loss = (side.sum().item() / votes.numel() for side in (votes.clamp(min=0), -votes.clamp(max=0)))
+        for (target, heatmap), part, colours in product(zip(classes, maps), PARTS, COLOURS):
+            name, strongest = model.label(target), heatmap.max().item()
+            limit = max(strongest if colours == COLOURS[0] else scale, 1e-6)
+            both = part == PARTS[1]
+            drawn = heat(heatmap, (-limit, limit), signed=True) if both else heat(heatmap.relu(), (0, limit))
+            gain, loss = (side.sum().item() / heatmap.numel() for side in (heatmap.relu(), (-heatmap).relu()))
             rows = [
                 Row("probability", f"{probabilities[target]:.2f}", probabilities[target].item()),
-                Row("votes for", f"{gain:.1f}", gain / max(scale, gain)),
-                Row("votes against", f"{loss:.1f}", loss / max(scale, gain)),
-                Row("strongest vote", f"{strongest:.1f}", max(strongest, 0) / scale),
+                Row("evidence for", f"{gain:.1f}", gain / max(scale, gain)),
+                Row("evidence against", f"{loss:.1f}", loss / max(scale, gain)),
+                Row("largest class activation", f"{strongest:.1f}", max(strongest, 0) / scale),
             ]
-            says = f"{name}: logit {logits[target]:.1f}, the mean of the votes plus the bias."
+            says = f"Evidence {part} {name}, {colours}: logit {logits[target]:.1f}, the mean of the map plus the bias."
             frames.append(Frame(drawn, rows, says, f"Class activation map of {name} over the picture.", pale))
         return Scene(
             title="one picture, one map for each class",
             caption=f"Ask for each class, at last for {absent}. On its own scale every map looks sure of itself; on "
-            "one scale for all you see which has evidence. Red and blue: votes for and against.",
+            "one scale for all you see which has evidence. Red and blue: evidence for and against.",
             heading="What the map adds up to",
             controls=[
                 Control("Class", [model.label(target) for target in classes], "buttons"),
-                Control("Votes", ["for", "for and against"], "buttons"),
-                Control("Colours", ["own scale", "one scale"], "buttons"),
+                Control("Evidence", list(PARTS), "buttons"),
+                Control("Colours", list(COLOURS), "buttons"),
             ],
             frames=frames,
             start=(0, 0, 0),
