@@ -153,6 +153,8 @@ def mend(page: str, address: Address | None) -> str:
     # Light or dark, which its last script would decide: the whole page would move then.
     system = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
     page = page.replace('localStorage.getItem("theme") || "auto"', f'localStorage.getItem("theme") || {system}')
+    if 'class="math' not in page:  # Sphinx gives the first page MathJax, whatever is on it
+        page = re.sub(r'<script[^>]* src="[^"]*/mathjax/[^"]*"></script>', "", page)
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')  # it holds no items
     page = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)  # it has a text
     page = re.sub(r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1", page)  # it would be a second name
