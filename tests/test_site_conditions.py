@@ -27,7 +27,7 @@ figures.show(plt.figure(figsize=(2, 2)), alt="A figure that is empty.")"""
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The repository in a folder with a space and an umlaut; with the installed packages and the executed notebooks and the front demo."""
+    """The repository in a folder with a space and an umlaut; with the installed packages and all that was executed."""
     place = copy_to(tmp_path / "a cöpy of it")
     (place / "node_modules").symlink_to(ROOT / "node_modules")
     for folder in ("notebooks", "book"):

@@ -76,8 +76,8 @@ def card(line: str, save: Save) -> str:
         f'width="{SIZE[0]}" height="{SIZE[1]}" loading="lazy">'
         for mode, drawing in drawings.items()
     )
-    say = html.escape
-    return f'<li>{images}<p><a href="{address}">{say(title.removeprefix("# "))}</a><span>{say(words)}</span></p></li>'
+    say, title = html.escape, title.removeprefix("# ")
+    return f'<li>{images}<p><a href="{address}">{say(title)}</a><span>{say(words)}</span></p></li>'
 
 
 def figure(notebook: dict, number: str) -> tuple[str, dict[str, Image.Image]]:
