@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := book/scoreboard.ipynb $(CHAPTERS) # the longest first: two at a time end together
-EXECUTED := $(NOTEBOOKS:%=_build/%)
+EXECUTED := $(NOTEBOOKS:%=_build/%) _build/front_demo.json
 PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
 LOCKED := $(PYTHON) tools/site/run_locked.py
@@ -17,7 +17,7 @@ LOCKED := $(PYTHON) tools/site/run_locked.py
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/site/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
+SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py front_page.py raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/*)
 
 .PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
@@ -59,6 +59,9 @@ execute: .venv/installed ## Run the chapters that changed, two at a time
 _build/%.ipynb: %.ipynb $(PACKAGE) tools/site/execute.py .venv/installed
 	$(BIN)/python tools/site/execute.py $< $@
 
+_build/front_demo.json: tools/site/front_demo.py $(PACKAGE) .venv/installed
+	TQDM_DISABLE=1 $(BIN)/python $< $@
+
 site: execute ## Run what changed and build the site
 	@$(MAKE) --no-print-directory _build/html/.built
 
@@ -91,7 +94,7 @@ nbval: .venv/installed ## Run every notebook without a network, compare its numb
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/release/install_browser.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py tests/test_site_front.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site_conditions.py # later, as it would slow the pages
 
 benchmark: .venv/installed ## Time our methods beside other libraries

@@ -27,13 +27,14 @@ figures.show(plt.figure(figsize=(2, 2)), alt="A figure that is empty.")"""
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The repository in a folder with a space and an umlaut; with the installed packages and the executed notebooks."""
+    """The repository in a folder with a space and an umlaut; with the installed packages and all that was executed."""
     place = copy_to(tmp_path / "a cöpy of it")
     (place / "node_modules").symlink_to(ROOT / "node_modules")
     for folder in ("notebooks", "book"):
         (place / "_build" / folder).mkdir(parents=True)
         for path in (ROOT / "_build" / folder).glob("*.ipynb"):
             shutil.copy(path, place / "_build" / folder)  # with a new time: nothing is to be executed again
+    shutil.copy(ROOT / "_build/front_demo.json", place / "_build")
     return place
 
 

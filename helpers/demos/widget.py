@@ -93,6 +93,8 @@ class Scene:
         One for each combination of choices, in the order of `itertools.product`.
     start
         The choices that are shown first.
+    quality
+        Of the pictures' files, 0 to 100: less for grain, which weighs most and is looked at least.
     """
 
     title: str
@@ -102,6 +104,7 @@ class Scene:
     frames: Sequence[Frame]
     start: Sequence[int]
     pad: Pad | None = None
+    quality: int = 80
 
     def __post_init__(self) -> None:
         sizes = [len(control.choices) for control in self.controls]
@@ -168,9 +171,18 @@ class Demo(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         data["text/plain"] = self.scene["text"]
         if os.environ.get("HELPERS_DARK_FIGURES") == "1":
-            pictures = [base64.b64encode(picture).decode("ascii") for picture in self.scene["pictures"]]
-            data[PAGE] = self.scene | {"pictures": pictures}
+            data[PAGE] = _as_text(self.scene)
         return data, metadata
+
+
+def for_page(scene: Scene) -> dict:
+    """What a page of the site needs of a scene, where no cell shows it."""
+    return _as_text(_message(scene))
+
+
+def _as_text(message: dict) -> dict:
+    """The message with its pictures in base64."""
+    return message | {"pictures": [base64.b64encode(picture).decode("ascii") for picture in message["pictures"]]}
 
 
 def _message(scene: Scene) -> dict:
@@ -178,7 +190,7 @@ def _message(scene: Scene) -> dict:
     pictures = {id(picture): picture for frame in scene.frames for picture in (frame.picture, frame.under) if picture}
     numbers = {key: number for number, key in enumerate(pictures)}
     with ThreadPoolExecutor() as workers:
-        files = list(workers.map(_webp, pictures.values()))
+        files = list(workers.map(lambda picture: _webp(picture, scene.quality), pictures.values()))
     frames = [
         {
             "picture": numbers[id(frame.picture)],
@@ -200,9 +212,9 @@ def _message(scene: Scene) -> dict:
     }
 
 
-def _webp(picture: Image.Image) -> bytes:
+def _webp(picture: Image.Image, quality: int) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=80, method=4)
+    picture.save(file, "WEBP", quality=quality, method=4)
     return file.getvalue()
 
 

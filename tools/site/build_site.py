@@ -1,9 +1,9 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
 The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, their demos, MathJax from
-``node_modules``, the pictures of the atlas. Where the repository has an address (address.py), pages get buttons for
-Colab and Binder and links to their source; the notebooks' copies, for Colab and for the download, lie beside the
-pages.
+``node_modules``, the pictures of the atlas and of the front page. Where the repository has an address (address.py),
+pages get buttons for Colab and Binder and links to their source; the notebooks' copies, for Colab and for the download,
+lie beside the pages.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
 
@@ -22,6 +22,7 @@ import yaml
 from address import COPIES, Address, find
 from atlas_page import place_atlas
 from demos import place_demos, write_front_end
+from front_page import place_front
 from place_figures import place_figures
 from standalone_notebooks import standalone
 
@@ -61,6 +62,7 @@ def stage(address: Address | None) -> None:
         place_badges(notebook, path, address)
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # nbval leaves it out
         nbformat.write(notebook, SOURCE / path)
+    place_front(SOURCE / "book/index.md", Path("_build/front_demo.json"), DEMOS, front, _save)
     place_atlas(SOURCE / "book/atlas.md", SOURCE / "book/assets/atlas")
     page = SOURCE / "book/timings.md"
     page.write_text(page.read_text(encoding="utf-8").replace(TIMINGS, "\n".join(_rows(seconds))), encoding="utf-8")
@@ -126,6 +128,8 @@ def mend(page: str, address: Address | None) -> str:
     # Light or dark, which its last script would decide: the whole page would move then.
     system = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
     page = page.replace('localStorage.getItem("theme") || "auto"', f'localStorage.getItem("theme") || {system}')
+    if 'class="math' not in page:  # Sphinx gives the first page MathJax, whatever is on it
+        page = re.sub(r'<script[^>]* src="[^"]*/mathjax/[^"]*"></script>', "", page)
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')  # it holds no items
     page = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", page)  # it has a text
     page = re.sub(r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1", page)  # it would be a second name

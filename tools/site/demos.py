@@ -59,17 +59,17 @@ def place_demos(
             data = output.get("data", {})
             if PAGE in data:
                 count += 1
-                page = _page(data[PAGE], f"{chapter}-{count}", folder, lambda file: save("image/webp", file, chapter))
+                page = on_page(data[PAGE], f"{chapter}-{count}", folder, save)
                 script = f'<script src="../_static/demos/{front}" defer></script>' if count == 1 else ""
                 output.data, output.metadata = nbformat.from_dict({"text/html": page + script}), nbformat.from_dict({})
             elif WIDGET in data:
                 sys.exit(f"{chapter}: the widget of cell {number} would be dead on a page without a kernel.")
 
 
-def _page(scene: dict, name: str, folder: Path, save: Callable[[str], str]) -> str:
-    """The HTML of one demo; writes its scene."""
-    pictures = scene["pictures"]
-    markup = re.sub(r"picture:(\d+)", lambda found: save(pictures[int(found[1])]), scene["html"])
+def on_page(scene: dict, name: str, folder: Path, save: Callable[[str, str, str], str]) -> str:
+    """The HTML of the demo ``CHAPTER-1``; writes its scene. ``folder`` and ``save`` are those of `place_demos`."""
+    pictures, chapter = scene["pictures"], name.rpartition("-")[0]
+    markup = re.sub(r"picture:(\d+)", lambda found: save("image/webp", pictures[int(found[1])], chapter), scene["html"])
     rest = {key: value for key, value in scene.items() if key not in ("html", "text")}
     text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"))
     script = _write(folder / f"{name}.js", f'bookDemo("{name}",{text});\n')
