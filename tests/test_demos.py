@@ -403,3 +403,9 @@ def test_every_demo_changes_with_each_control_and_takes_another_picture(make: Ca
             stack.enter_context(unchanged(network))
         send(demo, name="cat.png", data=file_of(photos.load("chelsea", 64)))
     assert demo.status == "Done: the demo shows your picture." and demo.scene["pictures"] != sent["pictures"]
+
+
+@pytest.mark.parametrize("make", [of_shortcut, of_filters], ids=lambda make: make.__name__[3:])
+def test_the_sentence_of_a_demo_names_every_choice(make: Callable) -> None:
+    frames = make()[0].scene["frames"]
+    assert len({frame_["says"] for frame_ in frames}) == len(frames)

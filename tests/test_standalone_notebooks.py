@@ -106,6 +106,10 @@ def test_myst_becomes_markdown() -> None:
         " [5](https://colab.research.google.com/github/owner/name/blob/colab/notebooks/05_occlusion.ipynb),"
         " [terms](https://github.com/owner/name/blob/main/book/glossary.md), [home](https://pytorch.org/)."
     )
+    assert (
+        plain(":::{dropdown} More\nOne.\n\nTwo.\n:::\n\nThree.", "notebooks", None)
+        == "**More**\n\nOne.\n\nTwo.\n\n\nThree."
+    )
     assert plain("[5](05_occlusion.ipynb), [terms](../book/glossary.md)", "notebooks", None) == (
         "[5](05_occlusion.ipynb), terms"
     )

@@ -35,10 +35,12 @@ def show(
     def compute(picture: Tensor | None, report: Report) -> Scene:
         shown = images if picture is None else {"your picture": picture}
         side = next(iter(shown.values())).shape[-1]
-        places = [round(2 + step * (side - tag - 4) / 3) for step in range(4)]
-        corners = list(product(places, places))
+        steps = [round(2 + step * (side - tag - 4) / 3) for step in range(4)]
+        corners = list(product(steps, steps))
+        places = [f"row {row}, column {column}" for row, column in product(range(1, 5), repeat=2)]
         frames = []
-        for (kind, clean), (name, model), (top, left) in product(shown.items(), networks.items(), corners):
+        spots = zip(corners, places)
+        for (kind, clean), (name, model), ((top, left), place) in product(shown.items(), networks.items(), spots):
             box = Box(top, left, top + tag, left + tag)
             tagged = clean.clone()
             tagged[:, *box.slices] = torch.tensor(TAG).to(clean)[:, None, None]
@@ -52,7 +54,8 @@ def show(
                 Row(f"says {classes[1]}", f"{after:.2f}", after, before),
                 Row("evidence on the tag", f"{share:.2f}", share, box.area / side**2),
             ]
-            says = f"{name}: the network says {answer}. Without the tag, {classes[1]} has {before:.2f}: the line."
+            says = f"Network: {name}. {kind.capitalize()} with the tag in {place}: it says {answer}. "
+            says += f"Without the tag, {classes[1]} has {before:.2f}: the line."
             alt = f"A small picture of {kind} with a pink tag, and the evidence for {classes[1]} as a heatmap."
             frames.append(Frame(Image.alpha_composite(photo(tagged, SMALL).convert("RGBA"), overlay), rows, says, alt))
         middles = [((left + tag / 2) / side, (top + tag / 2) / side) for top, left in corners]
@@ -65,7 +68,7 @@ def show(
             controls=[
                 Control("Picture", list(shown), "buttons"),
                 Control("Network", list(networks), "buttons"),
-                Control("Place", [f"row {row}, column {col}" for row, col in product(range(1, 5), repeat=2)], "pad"),
+                Control("Place", places, "pad"),
             ],
             frames=frames,
             start=(0, 0, 0),

@@ -49,6 +49,7 @@ def plain(source: str, folder: str, address: Address | None) -> str:
     exercise = rf"(?m)^:::\{{exercise-start\}} (.+)\n{options}\s*\*\*([\d.]+)\*\* · "
     source = re.sub(exercise, r"### Exercise \2: \1\n\n", source)
     source = re.sub(rf"(?m)^:::\{{solution-start\}} ex-(\d+)-(\d+)\n{options}", r"**Solution of \1.\2**\n\n", source)
+    source = re.sub(r"(?ms)^:::\{dropdown\} (.+?)\n(.*?)^:::$", r"**\1**\n\n\2", source)
     source = re.sub(r"\{cite:t\}`([^`]+)`", lambda match: _cited(match[1], "{} ({})", " and "), source)
     source = re.sub(r"\{cite\}`([^`]+)`", lambda match: f"({_cited(match[1], '{} {}', '; ')})", source)
     source = re.sub(r"\{term\}`([^`<]+?)(?:\s*<[^`]*>)?`", r"\1", source)
