@@ -45,5 +45,31 @@ def test_the_chapter_named_is_the_first(term):
     assert all(number >= chapter for number in linked(names)), f"linked before, in chapter {min(linked(names))}"
 
 
+PROSE = CHAPTERS | {
+    path.name: "\n\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
+    for path in (ROOT / "book").glob("*.ipynb")
+}
+PROSE |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")}
+INSTEAD = {  # words of our own, and what the field says
+    r"facets?": "linear region",
+    r"votes?": "class activation",
+    r"beams?": "class activation map",
+    r"attention": "affinity",
+    r"widest shadow": "projection",
+    r"purity": "precision@k",
+    r"blocks\.\d|bn2": "stage 1 … stage 5, but for one table",
+    r"chelsea|hopper|ihc": "what the photograph shows",
+}
+
+
+@pytest.mark.parametrize("ours", INSTEAD)
+def test_where_the_field_has_a_word_it_is_used(ours):
+    for place, text in PROSE.items():
+        if place != "credits.md":  # the names of the photographs
+            text = re.sub(r"(?s)```.*?```|`[^`]*`", "", text)  # code
+            found = re.search(rf"(?<![\w.])({ours})(?!\w)", text)
+            assert not found, f"{place}: {text[found.start() - 30 : found.end() + 30]!r}, say {INSTEAD[ours]!r}"
+
+
 def test_terms_are_in_alphabetical_order():
     assert list(GLOSSARY) == sorted(GLOSSARY, key=str.lower)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -52,12 +53,36 @@ def test_is_clean_and_small(path: Path, notebook: nbformat.NotebookNode) -> None
     assert path.stat().st_size <= LIMIT
 
 
+def _read_through(notebook: nbformat.NotebookNode) -> Iterator[tuple[nbformat.NotebookNode, str]]:
+    """The cells that a reader reads: of the exercises nothing. With each the text that counts."""
+    exercises = False
+    for cell in notebook.cells:
+        kept = []
+        for line in cell.source.splitlines():
+            if cell.cell_type == "markdown" and line.startswith("## "):
+                exercises = line == "## Exercises"
+            if not exercises:
+                kept.append(line)
+        if kept and "solution" not in _tags(cell):
+            yield cell, "\n".join(kept)
+
+
 def test_is_of_a_chapters_size(notebook: nbformat.NotebookNode) -> None:
-    code = _code(notebook)
-    lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
-    assert 12 <= len(code) <= 30
-    assert lines <= 330 + 11  # and the set-up's block, the same in each
-    assert 1500 <= len(_text(notebook).split()) <= 4500
+    cells = list(_read_through(notebook))
+    words = sum(len(text.split()) for cell, text in cells if cell.cell_type == "markdown")
+    lines = sum(bool(line.strip()) for cell, text in cells if cell.cell_type == "code" for line in text.splitlines())
+    assert 12 <= len(_code(notebook)) <= 30
+    assert 1500 <= words <= 2600
+    assert lines <= 230 + 11  # and the set-up's block, the same in each
+
+
+def test_begins_with_a_picture(notebook: nbformat.NotebookNode) -> None:
+    words = 0
+    for cell in notebook.cells:
+        if any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {})):
+            break
+        words += len(cell.source.split()) if cell.cell_type == "markdown" else 0
+    assert words <= 150
 
 
 def test_five_cells_compare_printed_numbers(notebook: nbformat.NotebookNode) -> None:

@@ -34,13 +34,13 @@ def show(
         fast, pale, signed = fold_batch_norm(model, picture[None]), photo(picture, pale=True), {}
         for number, target in enumerate(classes, start=1):
             report(f"Class {number} of {len(classes)} …")
-            beam, lines = gradcam(fast, picture, target), backprop(fast, picture, target)
+            where, lines = gradcam(fast, picture, target), backprop(fast, picture, target)
             plain = gradient(fast, picture, target, signed=True)
             signed[target] = {
                 "gradient": plain,
                 "guided backpropagation": lines,
-                "Grad-CAM": beam,
-                "Guided Grad-CAM": lines * beam,
+                "Grad-CAM": where,
+                "Guided Grad-CAM": lines * where,
             }
         frames = []
         for number, target in enumerate(classes):
