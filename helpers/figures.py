@@ -94,10 +94,11 @@ def new(
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def show(figure: Figure, alt: str, *, columns: int = 1) -> None:
+def show(figure: Figure, alt: str, *, columns: int | None = None) -> None:
     """Display ``figure`` with ``alt``, the text that says what it shows to those who can't see it.
 
-    A site may cut a figure of several ``columns`` between them, where its page is narrow.
+    Of pictures say in how many ``columns`` they stand: where the page is narrow a site may cut between these, and draw
+    the pictures smaller than labels could be.
 
     PNG, or JPEG where that is smaller (photographs). Where the environment has ``HELPERS_DARK_FIGURES=1``, as it has
     while the site is built, the same figure drawn for dark pages goes with it.
@@ -160,13 +161,13 @@ def panels(items: Sequence[Panel], *, alt: str, columns: int | None = None, heig
     if height and not any(item.unit for item in items):  # no wider than needed: a narrow page shows all of them
         pictures = (height / rows - 0.25 * titles) * max(map(_shape, items))
         words = 0.09 * max(len(line) for item in items for line in item.title.split("\n"))
-        width = min(width, columns * (0.1 + max(pictures, words)))
+        width = min(WIDTH, columns * (0.1 + max(pictures, words)))
     figure, axes = new(rows, columns, height=height or rows * (width / columns + 0.25 * titles), width=width)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, item in zip(axes.flat, items):
         draw(axis, item)
-    show(figure, alt, columns=columns if columns <= 4 else 1)  # more belong together in rows
+    show(figure, alt, columns=columns if columns <= 4 else None)  # more belong together in rows
 
 
 def _shape(panel: Panel) -> float:
@@ -297,9 +298,9 @@ def scatters(
         axis.spines[["top", "right"]].set_visible(True)
         for label, rows in groups.items():
             axis.scatter(*positions[rows].T, s=6, label=label, linewidths=0)
-    handles = axes[0, 0].get_legend_handles_labels()
-    look = {"ncols": len(groups), "labelcolor": LIGHT["ink"], "frameon": False, "handletextpad": 0.1, "markerscale": 2}
-    figure.legend(*handles, loc="outside lower center", **look)
+    look = {"labelcolor": LIGHT["ink"], "frameon": False, "handletextpad": 0.1, "columnspacing": 0.8, "markerscale": 2}
+    columns = len(groups) if len(maps) == 1 else 2
+    axes[0, 0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=columns, **look)  # below the first
     show(figure, alt, columns=len(maps))
 
 

@@ -76,3 +76,11 @@ def test_what_has_no_gutter_stays_whole(drawn) -> None:
 def test_a_chart_fits_a_phone_without_scrolling(drawn) -> None:
     page, pictures, _ = place(drawn(lambda: figures.curves({"a": ([1, 2], [3, 4])}, x="x", y="y", alt=ALT)))
     assert "wide" not in page and pictures[0].width / figures.SHARPNESS <= 600
+
+
+def test_a_picture_without_labels_shrinks_with_the_page(drawn) -> None:
+    sheet = figures.Panel(torch.rand(3, 60, 90))
+    page, pictures, _ = place(drawn(lambda: figures.panels([sheet], height=5.0, alt=ALT)))
+    assert pictures[0].width / figures.SHARPNESS > 600 and "wide" not in page
+    rows = drawn(lambda: figures.panels([sheet] * 12, columns=6, height=5.0, alt=ALT))
+    assert "wide" in place(rows)[0]  # what belongs together in rows stays so

@@ -43,10 +43,11 @@ def place_figures(notebook: nbformat.NotebookNode, chapter: str, save: Save) -> 
 
 def _figure(drawings: dict[str, tuple[str, str]], facts: dict, chapter: str, save: Save) -> str:
     alt, edges = html.escape(facts["alt"]), None
-    if facts["width"] > WIDE and facts.get("columns", 1) > 1:
-        edges = gutters(_open(next(iter(drawings.values()))[1]), facts["columns"])
+    columns = facts.get("columns")
+    if facts["width"] > WIDE and columns and columns > 1:
+        edges = gutters(_open(next(iter(drawings.values()))[1]), columns)
     if edges is None:
-        style = "book-figure wide" if facts["width"] > WIDE else "book-figure"
+        style = "book-figure wide" if facts["width"] > WIDE and columns != 1 else "book-figure"  # labels stay legible
         images = "".join(
             f'<img class="{name}" src="{save(mime, data, chapter)}" alt="{alt}" width="{facts["width"]}" '
             f'height="{facts["height"]}" loading="lazy">'
