@@ -61,10 +61,19 @@ def integrated_gradients(answer: Answer) -> None:
         model, image = _drawn(seed)
         baseline = 0.3 * draw.image(seed + 20, 24)[:, :16, :20].to(image)
 
-        def walk(shift: float = 0.5, start: Tensor = baseline, *, way=None, model=model, image=image, target=target):
+        def walk(
+            shift: float = 0.5,
+            start: Tensor = baseline,
+            *,
+            way=None,
+            of="logit",
+            model=model,
+            image=image,
+            target=target,
+        ):
             """The product of the way and the mean gradient at the points (step + shift) / steps of the way."""
             points = [torch.lerp(start, image, (step + shift) / steps) for step in range(steps)]  # noqa: B023
-            mean = torch.stack([_gradient(model, point, target) for point in points]).mean(0)
+            mean = torch.stack([_gradient(model, point, target, of) for point in points]).mean(0)
             return mean * ((image - start).cpu() if way is None else way)
 
         black = torch.zeros_like(image)
@@ -84,6 +93,7 @@ def integrated_gradients(answer: Answer) -> None:
                     _gradient(model, image, target) * (image - baseline).cpu()
                 ),
                 "The sum over the steps is right. The integral is a mean.": steps * walk(),
+                "This explains the probability. The gradient of the logit is asked for.": walk(of="probability"),
             },
             what="the attribution",
         )
@@ -148,7 +158,8 @@ def dream(answer: Answer) -> None:
             ),
             "One step is missing.": dreamt(steps=steps - 1),
             "This is one step too many.": dreamt(steps=steps + 1),
-            "This is the image as it was given.": image,
+            "This is the image as it was given, or nearly so. Is each gradient divided by the mean of its absolute "
+            "values, and its step added to the image?": image,
         } | {f"This is the dream of another layer, {name}: use the argument.": dreamt(layer=name) for name in others}
         found = answer(model, image, layer, steps, size)
         if any(not torch.equal(weights[name], value) for name, value in model.state_dict().items()):

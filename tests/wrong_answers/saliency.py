@@ -79,6 +79,13 @@ def at_the_image(model, image, target, baseline, steps):
     return (image - baseline) * _slope(model, image, target)
 
 
+def of_the_probability(model, image, target, baseline, steps):
+    way = torch.arange(0.5, steps).to(image)[:, None, None, None] / steps
+    pixels = (way * image + (1 - way) * baseline).requires_grad_()
+    model(pixels).softmax(1)[:, target].sum().backward()
+    return pixels.grad.mean(0) * (image - baseline)
+
+
 def walk_in_one_batch(model, image, target, baseline, steps):
     """Right: all points in one batch."""
     way = torch.arange(0.5, steps).to(image)[:, None, None, None] / steps
@@ -216,6 +223,7 @@ WRONG = {
         (from_black, "starts at black"),
         (summed, "a mean"),
         (at_the_image, "Walk the whole way"),
+        (of_the_probability, "explains the probability"),
     ],
     "6.3": [
         (dream_downhill, "downhill"),

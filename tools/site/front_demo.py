@@ -92,9 +92,10 @@ def scene(image: Tensor, maps: dict[str, list[Tensor]], probabilities: Sequence[
             frames.append(Frame(_alone(map_, method, f"for {sure}"), rows, says, alt, alone))
     return Scene(
         title="one answer, seven explanations",
-        caption=f"Change the class: which maps follow? Those of {still} least (mean rank correlation between classes "
-        f"{_signed(mean[still])}), those of {moving} most ({_signed(mean[moving])}). Ask for {CLASSES[-1]}, too, which "
-        "is not there: each method draws something all the same.",
+        caption=f"Change the class: which maps follow? Over all pairs of classes those of {still} least (mean rank "
+        f"correlation {_signed(mean[still])}; 1: the same order of pixels), those of {moving} most "
+        f"({_signed(mean[moving])}). Ask for {CLASSES[-1]}, too, which is not there: each method draws something all "
+        "the same.",
         heading="Rank correlation with the maps for the other classes",
         controls=[
             Control("Explain the answer", CLASSES, "buttons"),
