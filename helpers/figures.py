@@ -272,7 +272,8 @@ def bars(
     axis = axes[0, 0]
     yerr = np.array([np.broadcast_to(errors[label], 2) for label in values]).T if errors else None
     style = {"ecolor": LIGHT["ink"], "capsize": 4}
-    labels = [label if "\n" in label else textwrap.fill(label, 14) for label in values]
+    room = max(8, 50 // len(values))  # letters that fit below a bar
+    labels = [label if "\n" in label else textwrap.fill(label, room, break_long_words=False) for label in values]
     axis.bar(labels, list(values.values()), yerr=yerr, width=0.6, color=COLOURS[0], error_kw=style)
     _finish(axis, level, "", y)
     show(figure, alt)
