@@ -125,9 +125,12 @@ def _encode(figure: Figure) -> tuple[str, str, tuple[int, int]]:
         )
     picture = Image.open(sheet).convert("RGB")
     files = {"image/png": io.BytesIO(), "image/jpeg": io.BytesIO()}
-    picture.save(files["image/png"], "PNG", optimize=True)
+    picture.save(files["image/png"], "PNG")
     picture.save(files["image/jpeg"], "JPEG", quality=88, optimize=True, subsampling=0)
     kind = min(files, key=lambda kind: files[kind].tell())
+    if kind == "image/png":  # to optimise that of a photograph, too, would take most of the time
+        files[kind] = io.BytesIO()
+        picture.save(files[kind], "PNG", optimize=True)
     width, height = (round(side / SHARPNESS) for side in picture.size)
     return kind, base64.b64encode(files[kind].getvalue()).decode("ascii"), (width, height)
 
