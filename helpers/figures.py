@@ -120,9 +120,8 @@ def _encode(figure: Figure) -> tuple[str, str, tuple[int, int]]:
     """The smaller of PNG and JPEG: its MIME type, its bytes in base64, its size in CSS pixels."""
     with mpl.rc_context(_STYLE):
         sheet = io.BytesIO()
-        figure.savefig(
-            sheet, dpi=100 * SHARPNESS, facecolor=figure.get_facecolor(), bbox_inches="tight", pad_inches=0.04
-        )
+        look = {"dpi": 100 * SHARPNESS, "facecolor": figure.get_facecolor(), "bbox_inches": "tight", "pad_inches": 0.04}
+        figure.savefig(sheet, **look, pil_kwargs={"compress_level": 1})
     picture = Image.open(sheet).convert("RGB")
     files = {"image/png": io.BytesIO(), "image/jpeg": io.BytesIO()}
     picture.save(files["image/png"], "PNG")
