@@ -91,7 +91,7 @@ def test_guided_backpropagation_hardly_changes_with_the_class(made: Made) -> Non
     least, most = max(mean, key=mean.get), min(mean, key=mean.get)
     assert least == "guided backpropagation" and mean[least] > 0.85
     assert sorted(mean.values())[-2] < 0.6 and mean[most] < 0.1
-    assert f"Those of {least} least" in made.scene.caption and f"those of {most} most" in made.scene.caption
+    assert f"those of {least} least" in made.scene.caption and f"those of {most} most" in made.scene.caption
     shares = [front._shares(maps[0])["cat"] - front._shares(maps[1])["cat"] for maps in made.maps.values()]
     assert min(shares) > 0.1  # every method moves from the cup to the cat, if only a little
 
