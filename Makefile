@@ -13,11 +13,13 @@ EXECUTED := $(NOTEBOOKS:%=_build/%) _build/front_demo.json
 PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
 LOCKED := $(PYTHON) tools/site/run_locked.py
+# The run that `make nbval` compares becomes the site's.
+KEEP := -p tools.site.save_executed
 # Two workers with two threads each would fight for two cores.
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/site/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py front_page.py raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
+SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py front_page.py place_figures.py raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/*)
 
 .PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
@@ -89,7 +91,7 @@ seeds: .venv/installed ## Run the tests of random outcomes with twenty seeds
 
 nbval: .venv/installed ## Run every notebook without a network, compare its numbers, keep the run for the site
 	$(ONE) $(RUN) $(BIN)/python tools/release/offline.py $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout 600 \
-	  -p tools.release.compare_numbers -p tools.site.save_executed \
+	  -p tools.release.compare_numbers $(KEEP) \
 	  -n 2 --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
 browser: site ## Test the site in a headless browser
