@@ -208,15 +208,3 @@ def _channels(channels: Sequence[int] | None, count: int) -> Tensor:
     if chosen.min() < 0 or chosen.max() >= count:
         raise ValueError(f"channels must be in 0…{count - 1}, got {channels!r}.")
     return chosen
-
-
-def selectivity(top: TopPatches, labels: Sequence[int] | Tensor) -> Tensor:
-    """For each channel, the share of its winners that have the commonest label among them, (C,).
-
-    ``labels`` holds one label for each image of the stream. A channel that fires for one class alone has 1.
-    """
-    labels = torch.as_tensor(labels)
-    if labels.ndim != 1 or len(labels) <= int(top.index.max()):
-        raise ValueError(f"labels must hold a label for each image of the stream, got {tuple(labels.shape)}.")
-    labels = labels[top.index]  # (C, k)
-    return torch.stack([(row == row.mode().values).float().mean() for row in labels])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -294,20 +294,31 @@ def randomisation(
         before it in the list have random weights: Gaussian, with the mean and standard deviation of the trained ones.
         An explanation of what the network has learnt falls towards 0; one that stays near 1 did not depend on it.
     """
+    if paths is None:
+        paths = [name for name, module in model.named_modules() if _weights(module, recurse=False)][::-1]
+    correlations = {}
     with torch.inference_mode(False):
-        network = copy.deepcopy(model)
-        if paths is None:
-            paths = [name for name, module in network.named_modules() if _weights(module, recurse=False)][::-1]
-        generator = torch.Generator().manual_seed(seed)
-        original = explain(network, image, target).abs()
-        correlations = {}
-        for path in progress(paths, "randomise", "layer"):
-            for weight in _weights(layers.find(network, path), recurse=True):
-                noise = torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
-                weight.data = weight.data.mean() + weight.data.std(correction=0) * noise
+        original = explain(copy.deepcopy(model), image, target).abs()
+        for path, network in zip(progress(paths, "randomise", "layer"), randomised(model, paths, seed=seed)):
             heatmap = explain(network, image, target).abs()
             correlations[path.removeprefix("network.")] = rank_correlation(original, heatmap)
     return correlations
+
+
+def randomised(model: nn.Module, paths: Sequence[str], *, seed: int = 0) -> Iterator[nn.Module]:
+    """A copy of ``model`` with more and more random weights: once the first layer of ``paths`` has them, the second …
+
+    Kernels and weight matrices become Gaussian, with the mean and standard deviation of the trained ones; biases and
+    batch norms stay. It is one copy throughout: copy what shall be kept.
+    """
+    with torch.inference_mode(False):
+        network, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    for path in paths:
+        with torch.inference_mode(False):
+            for weight in _weights(layers.find(network, path), recurse=True):
+                noise = torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
+                weight.data = weight.data.mean() + weight.data.std(correction=0) * noise
+        yield network
 
 
 def _weights(module: nn.Module, recurse: bool) -> list[nn.Parameter]:

@@ -48,13 +48,6 @@ def nearest(query: Tensor, gallery: Tensor, k: int = 5) -> Neighbours:
     return Neighbours(index[0], similarity[0]) if single else Neighbours(index, similarity)
 
 
-def precision_at_k(query: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, k: int = 5) -> float:
-    """The share of the ``k`` nearest neighbours that have the query's label; the mean over the queries."""
-    query_labels, gallery_labels = _labels(query_labels, query), _labels(gallery_labels, gallery)
-    found = nearest(query, gallery, k).index
-    return (gallery_labels[found] == query_labels[:, None]).float().mean().item()
-
-
 def linear_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, strength: float = 1.0) -> float:
     """Accuracy on ``test`` of a linear classifier that was fitted to ``train`` (Alain & Bengio 2017).
 

@@ -1,12 +1,12 @@
 """The winners against a search through everything, their boxes against what pixels do, and what stays in memory."""
 
-import dataclasses
 import gc
 import weakref
 
 import numpy as np
 import pytest
 import torch
+from chapters import from_chapter
 from networks import Pair, images, tiny, unchanged
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -298,16 +298,21 @@ def test_nothing_above_the_layer_is_computed():
 
 
 def test_selectivity_is_the_share_of_the_commonest_label():
-    model = tiny()
-    top = activations.top_patches(model, LAYER, PICTURES.float(), k=4)
-    assert activations.selectivity(top, [3] * 40).tolist() == [1.0] * 12
-    assert activations.selectivity(top, list(range(40))).tolist() == [0.25] * 12
-    top = dataclasses.replace(top, index=torch.arange(36).view(9, 4))
+    """Of the chapter, which has the only one; and its way to take some photographs out of a ranking."""
+    chapter = from_chapter("03_activation_maps", "selectivity", "among")
+    selectivity, among = chapter["selectivity"], chapter["among"]
+    order = activations.top_patches(tiny(), LAYER, PICTURES.float(), k=40).index
+    assert selectivity(order, torch.full((40,), 3), 4)[0].tolist() == [1.0] * 12
+    assert selectivity(order, torch.arange(40), 4)[0].tolist() == [0.25] * 12
+    order = torch.arange(36).view(9, 4)
     labels = torch.arange(40) // 3  # 0 0 0 1, 1 1 2 2, 2 3 3 3, …
-    assert activations.selectivity(top, labels).tolist() == [0.75, 0.5, 0.75] * 3
-    assert activations.selectivity(top, labels.numpy()).tolist() == [0.75, 0.5, 0.75] * 3
-    with pytest.raises(ValueError, match="label"):
-        activations.selectivity(top, labels[:20])
+    share, favourite = selectivity(order, labels, 4)
+    assert share.tolist() == [0.75, 0.5, 0.75] * 3
+    assert favourite.tolist() == [0, 1, 3, 4, 5, 7, 8, 9, 11]
+    assert among(torch.tensor([[3, 0, 2, 1], [1, 2, 3, 0]]), torch.tensor([True, False, True, True])).tolist() == [
+        [3, 0, 2],
+        [2, 3, 0],
+    ]
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, "5", None])

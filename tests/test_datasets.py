@@ -1,6 +1,5 @@
 """Labelled sets: no pixel in both splits, right labels, clear errors where a set can't be had."""
 
-import ast
 import hashlib
 import json
 import pickle
@@ -14,7 +13,6 @@ import networks
 import numpy as np
 import probe_groceries
 import pytest
-import solutions
 import torch
 import torchvision
 from PIL import Image
@@ -432,26 +430,6 @@ def test_a_missing_picture_of_cifar10_is_refused(cifar, no_network):
     for split in ("train", "test"):  # torchvision checks all files for either
         with pytest.raises(FileNotFoundError, match="CIFAR10"):
             datasets.cifar10(split, cifar)
-
-
-# ------------------------------------------------ what a reader with the whole set runs in chapter 10
-
-
-def from_chapter(name, *functions):
-    """The functions as they stand in the chapter's cells, with all that the chapter imports."""
-    space = {}
-    for cell in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            source = solutions.plain("".join(cell["source"]))
-            wanted = [
-                node
-                for node in ast.parse(source).body
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                or (isinstance(node, ast.FunctionDef) and node.name in functions)
-            ]
-            exec(compile(ast.Module(wanted, []), name, "exec"), space)  # noqa: S102
-    assert set(functions) <= space.keys()
-    return space
 
 
 def test_the_probe_of_the_whole_set(whole, monkeypatch, capsys):

@@ -37,7 +37,7 @@ def notebook(*numbers: str, dark: bool = False) -> nbformat.NotebookNode:
     for number in numbers:
         data = {"image/png": figure_of(["red", "blue", "white"]), "text/plain": "x"}
         if dark:
-            data[front.DARK] = {"mime": "image/png", "data": figure_of(["red", "green", "black"])}
+            data[front.place_figures.DARK] = {"mime": "image/png", "data": figure_of(["red", "green", "black"])}
         facts = {"image/png": {"alt": f'The "stripes" of {number}.', "width": 90, "height": 30}}
         output = nbformat.v4.new_output("display_data", data=data, metadata=facts)
         cells += [nbformat.v4.new_code_cell("draw()", outputs=[output])]

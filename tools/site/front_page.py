@@ -15,13 +15,13 @@ from pathlib import Path
 
 import atlas_page
 import numpy as np
+import place_figures
 from demos import on_page
 from PIL import Image, ImageOps
 
 DEMO = "% demo"
 CARDS = re.compile(r"(?m)^% card: .+(?:\n% card: .+)*$")
 SIZE = (360, 270)  # of a card's picture, in pixels
-DARK = "application/vnd.helpers.dark+json"
 BOTH = "both-modes"  # the class of a picture that dark pages show, too
 FOLDERS = ("notebooks", "book")  # where the pages are
 
@@ -85,13 +85,9 @@ def figure(notebook: dict, number: str) -> tuple[str, dict[str, Image.Image]]:
     output = None
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown" and f"**Figure {number}.**" in "".join(cell["source"]) and output:
-            kind = next(kind for kind in output["data"] if kind.startswith("image/"))
-            drawings = {BOTH: output["data"][kind]}
-            if DARK in output["data"]:
-                drawings = {"only-light": drawings[BOTH], "only-dark": output["data"][DARK]["data"]}
-            files = {mode: io.BytesIO(base64.b64decode("".join(data))) for mode, data in drawings.items()}
-            alt = output["metadata"][kind]["alt"]
-            return alt, {mode: Image.open(file).convert("RGB") for mode, file in files.items()}
+            found = place_figures.drawings(output["data"])
+            alt = next(facts["alt"] for facts in output["metadata"].values() if "alt" in facts)
+            return alt, {mode: place_figures.opened(data) for mode, (_, data) in found.items()}
         for one in cell.get("outputs", []):
             output = one if any(kind.startswith("image/") for kind in one.get("data", {})) else output
     raise LookupError(f"there is no figure {number}: no caption begins with it below a picture.")

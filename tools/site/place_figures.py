@@ -33,30 +33,34 @@ def place_figures(notebook: nbformat.NotebookNode, chapter: str, save: Save) -> 
                 sys.exit(
                     f"{chapter}: the picture of cell {number} has no alternative text: use helpers.figures.show()."
                 )
-            drawings = {"only-light": (kind, output.data[kind])}
-            if DARK in output.data:
-                drawings["only-dark"] = (output.data[DARK]["mime"], output.data[DARK]["data"])
-            else:
-                drawings = {"both-modes": drawings["only-light"]}
-            output.data = nbformat.from_dict({"text/html": _figure(drawings, facts, chapter, save)})
+            output.data = nbformat.from_dict({"text/html": _figure(drawings(output.data), facts, chapter, save)})
 
 
-def _figure(drawings: dict[str, tuple[str, str]], facts: dict, chapter: str, save: Save) -> str:
+def drawings(data: dict) -> dict[str, tuple[str, str]]:
+    """From the class on the page (mode) to MIME type and bytes in base64 of a figure's output."""
+    kind = next(kind for kind in data if kind.startswith("image/"))
+    light = (kind, "".join(data[kind]))
+    if DARK not in data:
+        return {"both-modes": light}
+    return {"only-light": light, "only-dark": (data[DARK]["mime"], data[DARK]["data"])}
+
+
+def _figure(drawn: dict[str, tuple[str, str]], facts: dict, chapter: str, save: Save) -> str:
     alt, edges = html.escape(facts["alt"]), None
     columns = facts.get("columns")
     if facts["width"] > WIDE and columns and columns > 1:
-        edges = gutters(_open(next(iter(drawings.values()))[1]), columns)
+        edges = gutters(opened(next(iter(drawn.values()))[1]), columns)
     if edges is None:
         style = "book-figure wide" if facts["width"] > WIDE and columns != 1 else "book-figure"  # labels stay legible
         images = "".join(
             f'<img class="{name}" src="{save(mime, data, chapter)}" alt="{alt}" width="{facts["width"]}" '
             f'height="{facts["height"]}" loading="lazy">'
-            for name, (mime, data) in drawings.items()
+            for name, (mime, data) in drawn.items()
         )
         return f'<figure class="{style}" tabindex="-1">{images}</figure>'
     images, height = "", facts["height"]
-    for name, (mime, data) in drawings.items():
-        picture = _open(data)
+    for name, (mime, data) in drawn.items():
+        picture = opened(data)
         for left, right in zip(edges, edges[1:]):
             width = round(facts["width"] * (right - left) / picture.width)
             address = save(mime, _encode(picture.crop((left, 0, right, picture.height)), mime), chapter)
@@ -79,7 +83,8 @@ def gutters(picture: Image.Image, columns: int) -> list[int] | None:
     return [*edges, picture.width]
 
 
-def _open(data: str) -> Image.Image:
+def opened(data: str) -> Image.Image:
+    """The picture that these bytes in base64 are."""
     return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
 
 
