@@ -1,4 +1,4 @@
-"""Labelled sets of images: three that need no download, and torchvision's where there is a network."""
+"""Labelled sets of images: two that need no download, and torchvision's where there is a network."""
 
 from __future__ import annotations
 
@@ -107,20 +107,6 @@ def crops(split: str, *, per_class: int = 20, size: int = 96, photo_size: int = 
             images.append(photo[:, *boxes[-1].slices])
     labels = torch.arange(len(CROP_CLASSES)).repeat_interleave(per_class)
     return Images(torch.stack(images), labels, CROP_CLASSES, tuple(boxes))
-
-
-def faces(split: str) -> Images:
-    """skimage's 200 patches of 25×25 pixels, half of them faces; every other one is for testing.
-
-    Grey, repeated to three channels. The faces are a subset of Labeled Faces in the Wild (Huang et al. 2007).
-    """
-    _check_split(split)
-    from skimage.data import lfw_subset
-
-    patches = torch.from_numpy(lfw_subset()).float()  # (200, 25, 25): 100 faces, then 100 without
-    labels = (torch.arange(len(patches)) >= 100).long()
-    part = slice(int(split == "test"), None, 2)
-    return Images(patches[part, None].repeat(1, 3, 1, 1), labels[part], ("face", "no face"))
 
 
 def groceries(split: str, level: str = "coarse", *, root: str | Path | None = None, size: int = 160) -> Images | Files:
@@ -255,5 +241,5 @@ def _torchvision(dataset: type[Dataset], root: str | Path, **options) -> Dataset
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"{dataset.__name__} is not in {Path(root).resolve()} and can't be downloaded ({error}). With a network, "
-            "run this once; without one use datasets.crops() or datasets.faces()."
+            "run this once; without one use datasets.crops() or datasets.groceries()."
         ) from error

@@ -56,7 +56,7 @@ def test_creative_commons_attribution_is_given(page):
 
 
 def test_labelled_images_and_weights_are_credited(page):
-    assert uncredited(["datasets.crops", "datasets.faces"], table(page, "Labelled images")) == []
+    assert uncredited(["datasets.crops", "datasets.groceries"], table(page, "Labelled images")) == []
     embedded = [name for name, download in models.available().items() if not download]
     assert uncredited(embedded, table(page, "Weights")) == []
 

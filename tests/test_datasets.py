@@ -100,7 +100,7 @@ def test_crops_refuses(options):
         datasets.crops("train", **({"photo_size": 128, "size": 32} | options))
 
 
-LOADERS = [datasets.crops, datasets.faces, datasets.groceries, datasets.caltech101, datasets.cifar10]
+LOADERS = [datasets.crops, datasets.groceries, datasets.caltech101, datasets.cifar10]
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -108,23 +108,6 @@ LOADERS = [datasets.crops, datasets.faces, datasets.groceries, datasets.caltech1
 def test_an_unknown_split_is_refused(load, split):
     with pytest.raises(ValueError, match="'train' or 'test'"):
         load(split)
-
-
-def test_faces():
-    train, test = datasets.faces("train"), datasets.faces("test")
-    assert train.classes == test.classes == ("face", "no face")
-    assert len(train) == len(test) == 100
-    for data in (train, test):
-        labels = torch.tensor([label for _, label in data])
-        assert (labels == 0).sum() == (labels == 1).sum() == 50
-        image, _ = data[0]
-        assert image.shape == (3, 25, 25) and torch.equal(image[0], image[2])
-        assert data.images.min() >= 0 and data.images.max() <= 1
-    flat = {image.numpy().tobytes() for image, _ in train}
-    assert not any(image.numpy().tobytes() in flat for image, _ in test)
-    # faces are alike and other patches are not: the labels are not mixed up
-    spread = [data.images[data.labels == label].std(0).mean() for data in (train, test) for label in (0, 1)]
-    assert spread[0] < spread[1] and spread[2] < spread[3]
 
 
 # ------------------------------------------------------------------------------------------- groceries
