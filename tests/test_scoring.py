@@ -282,6 +282,18 @@ def test_randomisation_is_a_cascade_and_keeps_mean_and_spread(seed, claim):
     claim(abs(scoring.rank_correlation(weights.flatten(1), original[1].flatten(1))), below=0.2)
 
 
+def test_randomised_leaves_the_network_alone_and_is_one_copy_throughout():
+    model = tiny().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = scoring.randomised(model, ["linear", "conv2"])
+    assert first is second is not model and first.training
+    after, copied = model.state_dict(), second.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert {name for name in before if not torch.equal(copied[name], before[name])} == {"linear.weight", "conv2.weight"}
+    with pytest.raises(LookupError, match="nowhere"):
+        next(scoring.randomised(model, ["nowhere"]))
+
+
 def test_randomisation_compares_absolute_maps():
     def signed(network, image, target):
         flip = -1 if torch.equal(network.linear.weight, model.linear.weight) else 1
