@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := book/scoreboard.ipynb $(CHAPTERS) # the longest first: two at a time end together
-EXECUTED := $(NOTEBOOKS:%=_build/%) _build/front_demo.json
+EXECUTED := $(NOTEBOOKS:%=_build/%) _build/front_demo.json _build/playground/manifest.json
 PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
 LOCKED := $(PYTHON) tools/site/run_locked.py
@@ -19,8 +19,8 @@ KEEP := -p tools.site.save_executed
 ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # As tools/site/execute.py sets them, which says why.
 RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
-SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py front_page.py place_figures.py raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
-PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/*)
+SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py front_page.py place_figures.py playground.py playground.html raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
+PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/* book/assets/playground/*)
 
 .PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
 
@@ -64,6 +64,9 @@ _build/%.ipynb: %.ipynb $(PACKAGE) tools/site/execute.py .venv/installed
 _build/front_demo.json: tools/site/front_demo.py $(PACKAGE) .venv/installed
 	TQDM_DISABLE=1 $(BIN)/python $< $@
 
+_build/playground/manifest.json: tools/export_onnx.py $(PACKAGE) .venv/installed
+	TQDM_DISABLE=1 $(BIN)/python $< $(@D)
+
 site: execute ## Run what changed and build the site
 	@$(MAKE) --no-print-directory _build/html/.built
 
@@ -96,7 +99,7 @@ nbval: .venv/installed ## Run every notebook without a network, compare its numb
 
 browser: site ## Test the site in a headless browser
 	$(BIN)/python tools/release/install_browser.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py tests/test_site_front.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py tests/test_site_front.py tests/test_site_playground.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site_conditions.py # later, as it would slow the pages
 
 benchmark: .venv/installed ## Time our methods beside other libraries

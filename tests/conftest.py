@@ -142,7 +142,7 @@ def small(tmp_path: Path) -> tuple[nbformat.NotebookNode, Path]:
 
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream"]
 
 
 @pytest.fixture(scope="session")

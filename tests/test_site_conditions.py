@@ -35,6 +35,7 @@ def clone(tmp_path: Path) -> Path:
         for path in (ROOT / "_build" / folder).glob("*.ipynb"):
             shutil.copy(path, place / "_build" / folder)  # with a new time: nothing is to be executed again
     shutil.copy(ROOT / "_build/front_demo.json", place / "_build")
+    shutil.copytree(ROOT / "_build/playground", place / "_build/playground", copy_function=shutil.copy)
     return place
 
 

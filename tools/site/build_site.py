@@ -1,9 +1,9 @@
 """Build the site: put the sources together in ``_build/source``, run Jupyter Book, move the result to ``_build/html``.
 
 The sources are the pages of ``book/``, the executed notebooks of ``_build/notebooks``, their demos, MathJax from
-``node_modules``, the pictures of the atlas and of the front page. Where the repository has an address (address.py),
-pages get buttons for Colab and Binder and links to their source; the notebooks' copies, for Colab and for the download,
-lie beside the pages.
+``node_modules``, the pictures of the atlas and of the front page, the playground. Where the repository has
+an address (address.py), pages get buttons for Colab and Binder and links to their source; the notebooks' copies, for
+Colab and for the download, lie beside the pages.
 The run is always complete and every warning is an error; the site that was there stays until the new one stands.
 """
 
@@ -24,6 +24,7 @@ from atlas_page import place_atlas
 from demos import place_demos, write_front_end
 from front_page import place_front
 from place_figures import place_figures
+from playground import CHAPTERS, place_playground
 from standalone_notebooks import standalone
 
 SOURCE, SITE = Path("_build/source"), Path("_build/html")
@@ -64,6 +65,7 @@ def stage(address: Address | None) -> None:
         nbformat.write(notebook, SOURCE / path)
     place_front(SOURCE / "book/index.md", Path("_build/front_demo.json"), DEMOS, front, _save)
     place_atlas(SOURCE / "book/atlas.md", SOURCE / "book/assets/atlas")
+    place_playground(SOURCE / "book/playground.md", Path("_build/playground"), SOURCE / "book/assets/playground")
     page = SOURCE / "book/timings.md"
     page.write_text(page.read_text(encoding="utf-8").replace(TIMINGS, "\n".join(_rows(seconds))), encoding="utf-8")
 
@@ -90,11 +92,13 @@ def with_address(configuration: dict, address: Address | None) -> dict:
 def place_badges(notebook: nbformat.NotebookNode, path: Path, address: Address | None) -> None:
     """Put the links that open the notebook elsewhere under its title."""
     links = {"Download the notebook": path.name}
+    if path.stem in CHAPTERS:
+        links["Try it on your own photograph"] = f"../book/playground.html#try-{CHAPTERS[path.stem]}"
     if address:
         elsewhere = {"Open in Colab": address.colab(path.as_posix()), "Open in Binder": address.binder(path.as_posix())}
         links = elsewhere | links
     badges = "".join(
-        f'<a class="launch" href="{html.escape(target)}"{"" if ":" in target else " download"}>{text}</a>'
+        f'<a class="launch" href="{html.escape(target)}"{" download" * target.endswith(".ipynb")}>{text}</a>'
         for text, target in links.items()
     )
     title, _, rest = notebook.cells[0].source.partition("\n")
