@@ -1,6 +1,7 @@
 """Checks of the exercises of chapter 2, filters of the first layer."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -33,15 +34,30 @@ def negative_response(answer: Answer) -> None:
         )
 
 
-def _swing(weights: Tensor, std: Tensor, frequency: float, *, contrast: float = 0.4, clockwise: int = 1) -> Tensor:
-    """The amplitudes (filters, 12): the size of the sum of weights times waves, a Fourier coefficient."""
+def _coefficients(
+    weights: Tensor, std: Tensor, frequency: float, *, contrast: float = 0.4, clockwise: int = 1
+) -> Tensor:
+    """The sum of weights times waves, a Fourier coefficient (filters, 12); its size is the amplitude."""
     size = weights.shape[-1]
     steps = torch.arange(size, dtype=torch.float64)
     angles = torch.arange(12, dtype=torch.float64) * math.pi / 12
     along = steps[None, None] * angles.cos()[:, None, None] - clockwise * steps[:, None] * angles.sin()[:, None, None]
     wave = torch.polar(torch.ones_like(along), 2 * math.pi * frequency * along)  # (12, size, size)
     grey = (weights / std).sum(1).to(torch.complex128)  # the wave is the same in the three colours
-    return contrast * torch.einsum("fhw,ahw->fa", grey, wave).abs()
+    return contrast * torch.einsum("fhw,ahw->fa", grey, wave)
+
+
+def _with_phases(found: object, coefficients: Tensor, form: Callable[[Tensor], Tensor]) -> Tensor:
+    """``form`` of the responses (filters, 12), each grating at the phase at which this is most like ``found``.
+
+    Where in the picture a grating begins is left to the student; it is the same for all filters.
+    """
+    turns = torch.linspace(0, 2 * math.pi, 721, dtype=torch.float64)[:-1]
+    shown = form(coefficients * torch.polar(torch.ones_like(turns), turns)[:, None, None])  # (720, filters, 12)
+    if not isinstance(found, Tensor) or found.shape != coefficients.shape:
+        return shown[0]
+    best = (shown - found.detach().cpu()).abs().amax(1).argmin(0)  # of each direction, (12,)
+    return shown[best, :, torch.arange(len(best))].T
 
 
 @exercise("2.2", "tuning(network, frequency): how far each filter's response swings in each direction, (filters, 12)")
@@ -50,23 +66,35 @@ def tuning(answer: Answer) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = models.Classifier(models.LectureNet(2)).eval()
-        weights, std = network.network.conv1.weight.detach().double(), network.std.double()
-        truth = _swing(weights, std, frequency)
+        conv1, mean, std = network.network.conv1, network.mean.double(), network.std.double()
+        weights = conv1.weight.detach().double()
+        waves = _coefficients(weights, std, frequency)
+        truth = waves.abs()
+        plain = (conv1.bias.detach().double() + (weights * (0.5 - mean) / std).sum((1, 2, 3)))[:, None]  # (filters, 1)
+        found = answer(network.to(runtime.device()), frequency)
+        one, left = (
+            "One phase shows one moment of the swing. Take a second one, 90° later.",
+            "The response to plain grey, bias and mean, is still in it. Subtract it before the squares.",
+        )
         compare(
-            answer(network.to(runtime.device()), frequency),
+            found,
             truth,
             hints={
-                "The angles run clockwise. Rows count downwards, so that a turn to the left goes up.": _swing(
+                "The angles run clockwise. Rows count downwards, so that a turn to the left goes up.": _coefficients(
                     weights, std, frequency, clockwise=-1
-                ),
+                ).abs(),
                 "The swing is the square root of the two squares.": truth.square(),
-                "The gratings have a contrast of 0.4.": _swing(weights, std, frequency, contrast=0.5),
-                "The network normalises its input: let it see the picture whole, with layers.run_to.": _swing(
+                "The gratings have a contrast of 0.4.": _coefficients(weights, std, frequency, contrast=0.5).abs(),
+                "The network normalises its input: let it see the picture whole, with layers.run_to.": _coefficients(
                     weights, torch.ones_like(std), frequency
-                ),
+                ).abs(),
                 "This is the whole range, from the lowest to the highest response. The amplitude is half of it.": (
                     2 * truth
                 ),
+                one: _with_phases(found, waves, lambda wave: wave.real.abs()),
+                one + " ": _with_phases(found, waves, lambda wave: wave.real),
+                left: _with_phases(found, waves, lambda wave, grey=plain: (grey + grey * 1j + wave).abs()),
+                left + " ": _with_phases(found, waves, lambda wave, grey=plain: (grey + grey * 1j + wave.conj()).abs()),
             },
             what="the tuning",
             tolerance=0.02,

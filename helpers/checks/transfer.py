@@ -103,6 +103,7 @@ def projected(answer: Answer) -> None:
             return transfer.linear_probe((train, labels), (test, truth))
 
         axes, shown = directions(gallery, k), labels[few]
+        theirs = directions(queries, k)
         own, both = directions(gallery[few], k), directions(torch.cat([gallery, queries]), k)
         origin, more = directions(gallery, k, centred=False), directions(gallery, k + 1)
         points = (double - double.mean(0)) @ axes
@@ -125,6 +126,9 @@ def projected(answer: Answer) -> None:
                 ),
                 "The queries are centred by their own mean. Subtract the gallery's.": accuracy(
                     points[few], (asked - asked.mean(0)) @ axes, shown
+                ),
+                "The queries were projected on directions of their own. Use the gallery's for both.": accuracy(
+                    points[few], (asked - asked.mean(0)) @ theirs, shown
                 ),
                 "The directions are those of features that were not centred.": accuracy(
                     double[few] @ origin, asked @ origin, shown

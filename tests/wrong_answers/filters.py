@@ -35,7 +35,9 @@ def negative_through_numpy(response, weight):
     return np.full(response.shape, ones) - response.numpy()
 
 
-def _tuning(network, frequency, *, contrast=0.4, clockwise=1, both=True, raw=False, phases=(0.0, math.pi / 2)):
+def _tuning(
+    network, frequency, *, contrast=0.4, clockwise=1, both=True, raw=False, grey=True, phases=(0.0, math.pi / 2)
+):
     steps, results = torch.arange(64) - 31.5, []
     for angle in range(0, 180, 15):
         turn = math.radians(angle)
@@ -45,7 +47,8 @@ def _tuning(network, frequency, *, contrast=0.4, clockwise=1, both=True, raw=Fal
         with torch.no_grad():
             found = network.network.conv1(pictures) if raw else layers.run_to(network, "conv1", pictures)
         found = found.cpu()[:, :, 8, 8]
-        swings = (found[1:] - found[0]) if both else found[1:2] - found[0]
+        swings = found[1:] - found[0] if grey else found[1:]
+        swings = swings if both else swings[:1]
         results.append(swings.square().sum(0).sqrt())
     return torch.stack(results, 1)
 
@@ -64,6 +67,14 @@ def tuning_squared(network, frequency):
 
 def tuning_one_phase(network, frequency):
     return _tuning(network, frequency, both=False)
+
+
+def tuning_with_grey(network, frequency):
+    return _tuning(network, frequency, grey=False)
+
+
+def tuning_with_grey_backwards(network, frequency):
+    return _tuning(network, frequency, grey=False, phases=(0.3, 0.3 - math.pi / 2))
 
 
 def tuning_not_normalised(network, frequency):
@@ -142,7 +153,9 @@ WRONG = {
         (tuning_clockwise, "clockwise"),
         (tuning_half_contrast, "contrast of 0.4"),
         (tuning_squared, "square root"),
-        (tuning_one_phase, "differs by"),
+        (tuning_one_phase, "a second one"),
+        (tuning_with_grey, "plain grey"),
+        (tuning_with_grey_backwards, "plain grey"),
         (tuning_not_normalised, "normalises"),
         (tuning_turned, "another order"),
     ],

@@ -181,7 +181,7 @@ WRONG = {
         (projected_with_queries, "had a say"),
         (projected_not_centred, "Subtract the gallery's mean"),
         (projected_by_own_mean, "their own mean"),
-        (projected_own_components, "not right"),
+        (projected_own_components, "directions of their own"),
         (projected_from_all, "learnt from the whole gallery"),
         (projected_nowhere, "Project them first"),
         (projected_on_examples, "Test on the queries"),
