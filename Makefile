@@ -8,7 +8,7 @@ export PYTHONUTF8 := 1
 PYTHON ?= python3
 BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
-NOTEBOOKS := book/scoreboard.ipynb $(CHAPTERS) # the longest first: two at a time end together
+NOTEBOOKS := $(sort $(wildcard book/*.ipynb)) $(CHAPTERS) # the scoreboard, which takes longest, is among the first
 EXECUTED := $(NOTEBOOKS:%=_build/%) _build/front_demo.json _build/playground/manifest.json
 PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.

@@ -53,6 +53,13 @@ def test_is_clean_and_small(path: Path, notebook: nbformat.NotebookNode) -> None
     assert path.stat().st_size <= LIMIT
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem, indirect=True)
+def test_a_page_that_runs_is_whole_clean_and_checked(path: Path, notebook: nbformat.NotebookNode) -> None:
+    test_was_run_from_top_to_bottom_without_a_fault(notebook)
+    test_is_clean_and_small(path, notebook)
+    assert sum(CHECKED in _tags(cell) for cell in _code(notebook)) >= 4
+
+
 def _read_through(notebook: nbformat.NotebookNode) -> Iterator[tuple[nbformat.NotebookNode, str]]:
     """The cells that a reader reads: of the exercises nothing. With each the text that counts."""
     exercises = False

@@ -13,7 +13,7 @@ from standalone_notebooks import CLONE, name_source, plain, standalone
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = Address("owner", "name", "main", "0123abc")
-PATHS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "book/scoreboard.ipynb"]
+PATHS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "book").glob("*.ipynb"))]
 
 
 @pytest.mark.parametrize(
