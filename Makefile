@@ -10,7 +10,7 @@ BIN := .venv/bin
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb)) $(CHAPTERS) # the scoreboard, which takes longest, is among the first
 EXECUTED := $(NOTEBOOKS:%=_build/%) _build/front_demo.json _build/playground/manifest.json
-PACKAGE := $(wildcard helpers/*.py helpers/checks/*.py helpers/demos/*.py helpers/data/* helpers/weights/*)
+PACKAGE := $(wildcard helpers/*.py helpers/*/*.py helpers/data/* helpers/weights/*)
 # Two builds in one folder take turns.
 LOCKED := $(PYTHON) tools/site/run_locked.py
 # The run that `make nbval` compares becomes the site's.

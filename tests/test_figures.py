@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from helpers import figures, photos
+from helpers.figures import look, tables
 from helpers.inputs import Box
 
 ALT = "A line that rises from left to right."
@@ -33,7 +34,8 @@ def shown(monkeypatch):
         assert raw is True
         outputs.append((data, metadata))
 
-    monkeypatch.setattr(figures, "display", display)
+    for module in (look, tables):
+        monkeypatch.setattr(module, "display", display)
     monkeypatch.delenv("HELPERS_DARK_FIGURES", raising=False)
     return outputs
 
@@ -243,7 +245,8 @@ def test_half_precision_and_gradients_can_be_drawn(shown):
 
 def test_pyplot_is_not_needed():
     """The figures are made without pyplot's global state."""
-    assert figures.__name__ in sys.modules and not hasattr(figures, "plt")
+    modules = [module for name, module in sys.modules.items() if name.startswith(figures.__name__)]
+    assert len(modules) == 5 and not any(hasattr(module, "plt") for module in modules)
 
 
 @pytest.mark.parametrize("heatmap", [None, torch.rand(30, 20)], ids=["photograph", "map"])

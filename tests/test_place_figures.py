@@ -11,6 +11,7 @@ from PIL import Image
 from place_figures import DARK, gutters, place_figures
 
 from helpers import figures
+from helpers.figures import look
 
 ALT = "Three pictures with a thin line around each."
 
@@ -22,7 +23,7 @@ def drawn(monkeypatch):
     def run(call) -> nbformat.NotebookNode:
         shown = []
         monkeypatch.setenv("HELPERS_DARK_FIGURES", "1")
-        monkeypatch.setattr(figures, "display", lambda data, raw, metadata: shown.append((data, metadata)))
+        monkeypatch.setattr(look, "display", lambda data, raw, metadata: shown.append((data, metadata)))
         call()
         outputs = [nbformat.v4.new_output("display_data", data, metadata=metadata) for data, metadata in shown]
         return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])

@@ -40,7 +40,7 @@ OWN = (
 def texts(root: Path) -> dict[str, str]:
     """What readers see, by the name of the file that it stands in."""
     names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "LICENSE-TEXT", "_config.yml"]
-    paths = [root / name for name in names] + [*root.glob("book/*.md"), *root.glob("helpers/*.py")]
+    paths = [root / name for name in names] + [*root.glob("book/*.md"), *root.glob("helpers/**/*.py")]
     found = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths if path.exists()}
     for path in [*root.glob("notebooks/*.ipynb"), *root.glob("book/*.ipynb")]:
         cells = nbformat.read(path, as_version=4).cells

@@ -137,7 +137,7 @@ def wheel() -> str:
         run(inside, *pip, "install", "--no-deps", "--force-reinstall", built)
         where = run(inside, "-c", "import helpers; print(helpers.__file__)", cwd=place)
         assert where.startswith(site), f"helpers came from {where}"
-        modules = {path.stem for path in (ROOT / "helpers").glob("*.py")} - {"__init__"}
+        modules = {path.stem for path in (ROOT / "helpers").glob("*.py")} - {"__init__"} | {"figures"}
         tests = [path for path in ROOT.glob("tests/test_*.py") if path.stem.removeprefix("test_") in modules]
         for name in ("tests", "tools", "notebooks"):
             shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
