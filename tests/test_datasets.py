@@ -18,6 +18,7 @@ import torchvision
 from PIL import Image
 
 from helpers import datasets, embedding, models, photos, transfer
+from helpers.reading.shards import DATA, GROCERIES
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -146,8 +147,8 @@ def test_labels_names_and_json_agree(groceries):
         assert len(fine.classes) == 81 and fine.labels.unique().tolist() == list(range(81))
         assert fine.names == coarse.names and fine.images.shape == (len(coarse), 3, 8, 8)
         row = 0
-        for shard, digest in datasets.GROCERIES.items():
-            with tarfile.open(datasets.DATA / shard) as archive:
+        for shard, digest in GROCERIES.items():
+            with tarfile.open(DATA / shard) as archive:
                 for about in (json.load(archive.extractfile(m)) for m in archive if m.name.endswith(".json")):
                     if split in shard:
                         assert about["path"] == coarse.names[row]
@@ -155,13 +156,13 @@ def test_labels_names_and_json_agree(groceries):
                         assert about["names"] == [fine.classes[fine.labels[row]], coarse.classes[coarse.labels[row]]]
                         assert about["names"][0] == about["path"].split("/")[-1][:-8]  # "Banana_003.jpg"
                         row += 1
-            assert hashlib.sha256((datasets.DATA / shard).read_bytes()).hexdigest() == digest
+            assert hashlib.sha256((DATA / shard).read_bytes()).hexdigest() == digest
         assert row == len(coarse)
 
 
 def test_the_shards_are_small_and_are_all_used():
-    files = {path.name: path.stat().st_size for path in datasets.DATA.glob("*.tar")}
-    assert files.keys() == datasets.GROCERIES.keys()
+    files = {path.name: path.stat().st_size for path in DATA.glob("*.tar")}
+    assert files.keys() == GROCERIES.keys()
     assert max(files.values()) <= 4_000_000 and 10_000_000 <= sum(files.values()) <= 14_000_000
 
 
@@ -179,16 +180,16 @@ DAMAGE = {
     "one bit": lambda data: data[:1000] + bytes([data[1000] ^ 1]) + data[1001:],
     "longer": lambda data: data + b"x",
     "a pickle": lambda data: pickle.dumps({"label": 1}),
-    "another shard": lambda data: (datasets.DATA / "groceries-train-000000.tar").read_bytes(),
+    "another shard": lambda data: (DATA / "groceries-train-000000.tar").read_bytes(),
 }
 
 
 @pytest.fixture
 def shards(tmp_path, monkeypatch):
     """A copy of the package's shards, in which nothing may be unpickled or unpacked to a file."""
-    for name in datasets.GROCERIES:
-        shutil.copy(datasets.DATA / name, tmp_path)
-    monkeypatch.setattr(datasets, "DATA", tmp_path)
+    for name in GROCERIES:
+        shutil.copy(DATA / name, tmp_path)
+    monkeypatch.setattr("helpers.reading.shards.DATA", tmp_path)
     monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("unpickled"))
     for name in ("extract", "extractall"):
         monkeypatch.setattr(tarfile.TarFile, name, lambda *_, **__: pytest.fail("written to disk"))

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from helpers import activations, datasets, embedding, models, photos
+from helpers.reading.shards import DATA
 
 TOOL = Path(__file__).parents[1] / "tools" / "extract.py"
 
@@ -165,7 +166,7 @@ def test_it_runs_on_the_shards_of_the_package(tmp_path):
     """On one of them: its rows are the features of what `datasets.groceries` gives."""
     (tmp_path / "in").mkdir()
     shard = "groceries-test-000002.tar"
-    shutil.copy(datasets.DATA / shard, tmp_path / "in")
+    shutil.copy(DATA / shard, tmp_path / "in")
     result = run(tmp_path / "in", tmp_path / "out", "--batch", "32")
     assert result.returncode == 0, result.stderr
     names = (tmp_path / "out/names.txt").read_text().splitlines()

@@ -15,7 +15,8 @@ from atlas_page import read
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from helpers import datasets, layers, models
+from helpers import layers, models
+from helpers.reading.shards import GROCERIES
 
 CARD, CHANNELS = read(tool.ATLAS)
 OF_LAYER = defaultdict(list)  # from (network, stage) to numbers and pictures
@@ -37,7 +38,7 @@ def groceries() -> tuple[Tensor, list[str], list[str]]:
 
 def test_the_card_is_that_of_the_tool_and_of_the_package() -> None:
     assert CARD["weights"] == models.EMBEDDED
-    assert CARD["photographs"] == datasets.GROCERIES
+    assert CARD["photographs"] == GROCERIES
     recipes = [{key: value for key, value in one.items() if key != "channels"} for one in CARD["recipes"]]
     assert recipes == json.loads(json.dumps([asdict(one) for one in tool.RECIPES]))
     stages = list(models.load(device="cpu").stages.values())

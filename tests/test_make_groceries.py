@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from helpers import datasets, photos
+from helpers.reading.shards import DATA, GROCERIES
 
 FOLDER = Path(os.environ.get("GROCERIES", "/nowhere"))  # the set as its authors publish it
 CLASSES = [("Granny-Smith", 0, "Apple", 0), ("Red-Delicious", 1, "Apple", 0), ("Leek", 2, "Leek", 1)]
@@ -162,16 +163,16 @@ def test_the_archives_hold_the_whole_package(archives: Path, kind: str, tmp_path
     shutil.unpack_archive(path, tmp_path, "zip" if path.suffix == ".whl" else "gztar")
     (data,) = (found for found in tmp_path.rglob("helpers/data") if "dist-info" not in found.as_posix())
     names = {found.name for found in data.iterdir()}
-    assert names == {"README.md", "LICENSE-groceries", "scoreboard.json", *datasets.GROCERIES}
+    assert names == {"README.md", "LICENSE-groceries", "scoreboard.json", *GROCERIES}
     for name in names:
-        assert (data / name).read_bytes() == (datasets.DATA / name).read_bytes()
+        assert (data / name).read_bytes() == (DATA / name).read_bytes()
     for name in clones.tracked():
         if name.startswith("helpers/"):
             assert (data.parent.parent / name).is_file(), f"{name} is not in the package"
 
 
 def test_the_licence_is_the_authors() -> None:
-    text = (datasets.DATA / "LICENSE-groceries").read_text(encoding="utf-8")
+    text = (DATA / "LICENSE-groceries").read_text(encoding="utf-8")
     assert text.startswith("MIT License\n\nCopyright (c) 2019 Marcus Klasson\n")
     assert "The above copyright notice and this permission notice shall be included in all" in text
     if FOLDER.is_dir():
@@ -180,7 +181,7 @@ def test_the_licence_is_the_authors() -> None:
 
 def test_the_card_counts_right() -> None:
     """Each row of its table: a coarse class, its number of fine classes, of training and of test photographs."""
-    card = (datasets.DATA / "README.md").read_text(encoding="utf-8")
+    card = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.count("|") == 5]
     train, test = (datasets.groceries(split) for split in ("train", "test"))
     fine = datasets.groceries("train", "fine").labels

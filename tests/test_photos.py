@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from helpers import models, photos
+from helpers.reading import pictures
 
 
 def save(array, path, mode=None, **options):
@@ -187,7 +188,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
 
 def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
     path = save(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), tmp_path / "large.png")
-    monkeypatch.setattr(photos, "MAX_BYTES", 5000)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 5000)
     with pytest.raises(ValueError, match="large.png has more than"):
         photos.load_image(path)
 
@@ -256,7 +257,7 @@ def test_an_address_that_is_none(url, monkeypatch):
 
 
 def test_an_address_that_gives_too_much_is_refused(monkeypatch):
-    monkeypatch.setattr(photos, "MAX_BYTES", 1000)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *arguments, **options: Body(bytes(10**6)))
     with pytest.raises(ValueError, match="more than"):
         photos.load_image("https://example.org/a.png")

@@ -34,6 +34,7 @@ from helpers import checks, models, photos
 from helpers.checks import grading
 from helpers.checks.__main__ import main
 from helpers.checks.answers import Wrong
+from helpers.reading import pictures
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,7 +102,7 @@ def test_a_picture_that_is_a_program_is_refused(monkeypatch) -> None:
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path, monkeypatch) -> None:
     with (tmp_path / "large.png").open("wb") as file:
-        file.truncate(photos.MAX_BYTES + 1)
+        file.truncate(pictures.MAX_BYTES + 1)
     monkeypatch.setattr(Path, "open", lambda *arguments: pytest.fail("the file is opened"))
     with pytest.raises(ValueError, match="large.png has more than 20 MB"):
         photos.load_image(tmp_path / "large.png")
@@ -139,7 +140,7 @@ def test_a_path_with_a_colon_is_a_path(path: str, tmp_path: Path, monkeypatch) -
 
 
 def test_a_path_object_is_never_an_address(monkeypatch) -> None:
-    monkeypatch.setattr(photos, "_fetch", lambda url: pytest.fail("fetched"))
+    monkeypatch.setattr(pictures, "_fetch", lambda url: pytest.fail("fetched"))
     with pytest.raises(FileNotFoundError, match="no file at"):
         photos.load_image(Path("http://127.0.0.1/a.png"))
 
@@ -185,11 +186,11 @@ def test_a_damaged_picture_is_decoded_or_refused(kind: str, length: int | None, 
 @given(st.sampled_from(["", "http://", "https:", "HTTPS://", "file:", "~", "/", "/dev/", "\0", "C:"]), st.text())
 def test_random_text_is_no_picture(start: str, rest: str) -> None:
     def unreachable(url: str) -> bytes:
-        photos._allow(url)
+        pictures._allow(url)
         raise FileNotFoundError("the test has no network")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(photos, "_fetch", unreachable)
+        patch.setattr(pictures, "_fetch", unreachable)
         with pytest.raises((FileNotFoundError, ValueError)):
             photos.load_image(start + rest)
 
@@ -331,7 +332,7 @@ def test_a_redirect_leads_to_http_only(target: str, server) -> None:
 def test_redirects_without_end_are_refused(address: str, server) -> None:
     with pytest.raises(FileNotFoundError, match="redirect"):
         photos.load_image(server.url + address)
-    assert 1 < len(server.asked) <= photos.MAX_REDIRECTS + 1
+    assert 1 < len(server.asked) <= pictures.MAX_REDIRECTS + 1
 
 
 def test_what_says_that_it_is_too_large_is_not_read(server) -> None:
@@ -342,7 +343,7 @@ def test_what_says_that_it_is_too_large_is_not_read(server) -> None:
 
 @pytest.mark.parametrize("address", ["/endless", "/endless_chunks"])
 def test_what_has_no_end_is_not_read_for_long(address: str, server, monkeypatch) -> None:
-    monkeypatch.setattr(photos, "MAX_BYTES", 10**6)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 10**6)
     with pytest.raises(ValueError, match="has more than 1 MB"):
         photos.load_image(server.url + address)
     assert server.sent < 2**25
@@ -356,7 +357,7 @@ def test_a_picture_that_is_shorter_or_longer_than_the_server_says_is_refused(add
 
 @pytest.mark.parametrize("address", ["/dripping", "/dripping_head", "/silent", "/redirect?/dripping"])
 def test_a_slow_server_does_not_hold_us_beyond_the_limit(address: str, server, monkeypatch) -> None:
-    monkeypatch.setattr(photos, "MAX_SECONDS", 1)
+    monkeypatch.setattr(pictures, "MAX_SECONDS", 1)
     start = time.monotonic()
     with pytest.raises(FileNotFoundError, match="can't be reached.*(longer than 1 s|timed out).*give its path"):
         photos.load_image(server.url + address)

@@ -38,6 +38,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from helpers import activations, embedding, layers, models, photos, runtime
+from helpers.reading.pictures import MAX_BYTES
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 GROUP = 8  # batches that are held together
@@ -66,7 +67,7 @@ def read(source: Path, shard: list[str]) -> Iterator[tuple[str, bytes]]:
             with tarfile.open(source / name, "r:") as archive:  # not compressed: a small file could hold a large one
                 for member in archive:
                     if member.isfile() and Path(member.name).suffix.lower() in PICTURES:
-                        data = archive.extractfile(member).read(photos.MAX_BYTES + 1)  # one more is too large to decode
+                        data = archive.extractfile(member).read(MAX_BYTES + 1)  # one more is too large to decode
                         yield f"{name}/{member.name}", data
         except tarfile.TarError as error:
             raise ValueError(f"{source / name} is damaged ({error}): repair or remove it, and start again.") from error

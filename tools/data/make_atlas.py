@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from helpers import activations, datasets, layers, models
 from helpers import feature_visualization as visualization
+from helpers.reading import shards
 
 ROOT = Path(__file__).resolve().parents[2]
 ATLAS = ROOT / "book" / "atlas.tar"
@@ -209,7 +210,7 @@ def atlas(
     card = {
         "recipes": [asdict(one) | {"channels": count} for count, one in zip(widths, recipes)],
         "weights": {name: models.EMBEDDED[name] for name in networks},
-        "photographs": datasets.GROCERIES,
+        "photographs": shards.GROCERIES,
         "torch": torch.__version__.split("+")[0],
         "seed": "of an image: the number of its channel",
         "values": "the largest in the channel's map before the rectifier: for the image as made (reached), for the "

@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
         (options.out / name).unlink()
     for name, data in made.items():
         (options.out / name).write_bytes(data)
-        print(f'    "{name}": "{hashlib.sha256(data).hexdigest()}",')  # for datasets.GROCERIES
+        print(f'    "{name}": "{hashlib.sha256(data).hexdigest()}",')  # for reading/shards.py
     return 0
 
 

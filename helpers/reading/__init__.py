@@ -1,0 +1,1 @@
+"""Files that come from outside: pictures, weights, shards. None is trusted, and none can run code."""
