@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from . import layers
-from .inputs import Box, as_batch
-from .runtime import progress
+from .inputs import Box, as_batch, as_batches, check_count
 
 
 def maps(model: nn.Module, image: Tensor, layer: str) -> Tensor:
@@ -136,19 +135,13 @@ def top_patches(
     TopPatches
         On the CPU. Of several layers, a dict from each to its own.
     """
-    if not isinstance(k, int) or k < 1:
-        raise ValueError(f"k must be a positive int, got {k!r}.")
+    check_count("k", k)
     copy = not isinstance(images, Tensor)  # the caller holds a tensor anyway
-    if not copy:
-        images = images.split(32) if images.ndim == 4 else [images]
-    if isinstance(images, Dataset):
-        images = DataLoader(images, batch_size=32, generator=torch.Generator())  # else it draws from the global one
     names, number = [layer] if isinstance(layer, str) else list(layer), first
     parts, fields = {name: [] for name in names}, {}
     if not names:
         raise ValueError("there is no layer to look at.")
-    for batch in progress(images, "top patches", "batch"):
-        batch = batch[0] if isinstance(batch, tuple | list) else batch
+    for batch in as_batches(images, "top patches"):
         batch = batch[None] if isinstance(batch, Tensor) and batch.ndim == 3 else batch
         with layers.record(model, names[:-1]) as found:
             found[names[-1]] = maps(model, batch, names[-1])

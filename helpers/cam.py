@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,15 +53,12 @@ def cam(model: nn.Module, image: Tensor, target: Target = None, *, upsample: boo
     def keep_input(module: nn.Module, arguments: tuple) -> None:
         inputs.append(arguments[0])
 
-    handles = [module.register_forward_hook(keep_map) for module in model.modules()]
-    handles.append(linear.register_forward_pre_hook(keep_input))
-    try:
-        with layers.evaluating(model):
-            logits = as_logits(model(batch))
-            targets = as_targets(target, logits)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with layers.evaluating(model), ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_hook(keep_map))
+        hooks.enter_context(linear.register_forward_pre_hook(keep_input))
+        logits = as_logits(model(batch))
+        targets = as_targets(target, logits)
     means = inputs[-1] if inputs else torch.empty(0)
     pooled = [m for m in maps if m.shape[:2] == means.shape and _close(m.mean((2, 3)), means)]
     if not pooled or linear.out_features != logits.shape[1]:
@@ -114,16 +113,12 @@ def gradcam(
         torch.set_grad_enabled(True)  # from here on up; `evaluating` restores it
         return leaves[-1].clone()  # an in-place ReLU that follows must not change the maps
 
-    handle = layers.find(model, layer).register_forward_hook(cut)
-    try:
-        with layers.evaluating(model):
-            logits = as_logits(model(batch))
-            if not leaves:
-                raise ValueError(f"layer {layer!r} did not run in this network's forward pass.")
-            chosen = logits.gather(1, as_targets(target, logits)[:, None]).sum()
-            gradients = torch.autograd.grad(chosen, leaves[-1], allow_unused=True)[0] if chosen.requires_grad else None
-    finally:
-        handle.remove()
+    with layers.evaluating(model), layers.find(model, layer).register_forward_hook(cut):
+        logits = as_logits(model(batch))
+        if not leaves:
+            raise ValueError(f"layer {layer!r} did not run in this network's forward pass.")
+        chosen = logits.gather(1, as_targets(target, logits)[:, None]).sum()
+        gradients = torch.autograd.grad(chosen, leaves[-1], allow_unused=True)[0] if chosen.requires_grad else None
     if gradients is None:
         raise ValueError(f"the model's output does not depend on layer {layer!r}.")
     weights = gradients.mean((2, 3))  # (N, C)
@@ -137,12 +132,8 @@ def _close(first: Tensor, second: Tensor) -> bool:
 
 def _last_layer(model: nn.Module, batch: Tensor) -> str:
     """The layer that makes the last feature maps."""
-    stages = getattr(model, "stages", None) or layers.trace_maps(model, batch[:1])
-    names = (
-        list(stages.values())
-        if isinstance(stages, dict) and all(isinstance(v, str) for v in stages.values())
-        else list(stages)
-    )
+    stages = getattr(model, "stages", None)  # of a `models.Classifier`
+    names = list(stages.values() if stages and isinstance(stages, dict) else layers.trace_maps(model, batch[:1]))
     if len(names) < 2:
         raise ValueError(f"no feature maps after the first layer ({', '.join(names) or 'none at all'}): name a layer.")
     return names[-1]

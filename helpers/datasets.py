@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
 from . import photos
-from .inputs import Box
+from .inputs import Box, check_count
 from .reading import shards
 from .reading.shards import Files
 
@@ -63,8 +63,7 @@ def crops(split: str, *, per_class: int = 20, size: int = 96, photo_size: int = 
         Side of a crop, and of the square to which the photograph is resized before it is cut, in pixels.
     """
     _check_split(split)
-    if not isinstance(per_class, int) or per_class < 1:
-        raise ValueError(f"per_class must be a positive int, got {per_class!r}.")
+    check_count("per_class", per_class)
     if not 0 < size <= photo_size // 2:
         raise ValueError(f"size must be in 1…{photo_size // 2} (half of photo_size), got {size}.")
     random = np.random.default_rng([seed, split == "test"])
@@ -113,8 +112,7 @@ def groceries(split: str, level: str = "coarse", *, root: str | Path | None = No
     _check_split(split)
     if level not in shards.LEVELS:
         raise ValueError(f"level must be 'coarse' or 'fine', got {level!r}.")
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
+    check_count("size", size)
     if root is not None:
         return shards.listed(Path(root).expanduser(), split, level, size)
     images, labels, names, classes = [], [], [], {}

@@ -14,7 +14,8 @@ from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 from . import layers
-from .inputs import as_batch
+from .inputs import as_batch, as_indices
+from .layers import operation, tensors
 
 Step = Callable[[Tensor], Tensor]
 _AT_ONCE = 4  # images of a batch: the maps of VGG-16's first layers take 50 MB for four, and their copies as much again
@@ -66,7 +67,7 @@ def reconstruct(
     if rule not in layers.RULES:
         raise ValueError(f"rule must be one of {', '.join(layers.RULES)}; got {rule!r}.")
     batch, single = as_batch(model, image)
-    index = _channels(channel, len(batch)).to(batch.device)
+    index = as_indices("channel", channel, len(batch)).to(batch.device)
     with layers.evaluating(model):
         parts = zip(batch.split(_AT_ONCE), index.split(_AT_ONCE))
         pixels = torch.cat([_back(model, part, layer, chosen, position, rule) for part, chosen in parts])
@@ -85,18 +86,6 @@ def _back(
     while walk.steps:
         signal = walk.steps.pop()(signal)
     return signal
-
-
-def _channels(channel: int | Tensor, count: int) -> Tensor:
-    """The channel of each image, (count,)."""
-    if isinstance(channel, bool) or not isinstance(channel, int | Tensor):
-        raise TypeError(f"channel must be an int or a tensor of ints, got {type(channel).__name__}.")
-    index = torch.as_tensor(channel)
-    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise TypeError(f"channel must hold integers, got {index.dtype}.")
-    if index.ndim > 1 or index.ndim == 1 and len(index) != count:
-        raise ValueError(f"channel must be one int or {count} of them (one an image), got {tuple(index.shape)}.")
-    return index.long().expand(count)
 
 
 def _only(maps: Tensor, index: Tensor, position: tuple[int, int] | None) -> Tensor:
@@ -140,12 +129,12 @@ class _Walk(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
-        made, others = args[0] if args else None, _tensors((args[1:], kwargs))
+        made, others = args[0] if args else None, tensors((args[1:], kwargs))
         if not self.reached(made) or any(self.reached(other) or id(other) in self.past for other in others):
             output = func(*args, **kwargs)
-            used = [tensor for tensor in _tensors((made, others)) if self.reached(tensor) or id(tensor) in self.past]
-            if used and _tensors(output):
-                raise ValueError(f"{_name(func)!r} joins two ways of the image, or starts a second one. {_HELP}")
+            used = [tensor for tensor in tensors((made, others)) if self.reached(tensor) or id(tensor) in self.past]
+            if used and tensors(output):
+                raise ValueError(f"{operation(func)!r} joins two ways of the image, or starts a second one. {_HELP}")
             return output
         output, step = self._run(func, args, kwargs)
         if step is not None:
@@ -159,7 +148,7 @@ class _Walk(TorchFunctionMode):
 
     def _run(self, func, args: tuple, kwargs: dict) -> tuple[object, Step | None]:
         """The operation's result, and its step back."""
-        name = _name(func)
+        name = operation(func)
         if name == "conv2d":
             return func(*args, **kwargs), _transposed(*args, **kwargs)
         if name == "max_pool2d":
@@ -179,7 +168,7 @@ class _Walk(TorchFunctionMode):
         if name in ("sub", "add", "div", "truediv") and not kwargs and output.shape == args[0].shape:
             divisor = args[1] if "div" in name else 1  # a number, or such as the mean of the pixels
             return output, lambda signal: signal / divisor
-        if name not in ("setitem", "set") and (name == "aminmax" or not _tensors(output)):  # a shape, a type …
+        if name not in ("setitem", "set") and (name == "aminmax" or not tensors(output)):  # a shape, a type …
             return output, None
         raise ValueError(f"no way back through {name!r}. {_HELP}")
 
@@ -188,20 +177,6 @@ _HELP = (
     "The layers must form a chain of convolutions, ReLUs, max pools and batch norms. For other networks take autograd "
     "inside layers.relu_rule(model, rule)."
 )
-
-
-def _name(func: Callable) -> str:
-    name = "max_pool2d" if func is F.max_pool2d else getattr(func, "__name__", "")  # a dispatcher without a name
-    return name.strip("_")
-
-
-def _tensors(value: object) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, tuple | list) else []
 
 
 def _transposed(

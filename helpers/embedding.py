@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from . import layers
-from .inputs import as_batch
-from .runtime import progress
+from .inputs import as_batch, as_batches
 
 
 class Projection(NamedTuple):
@@ -37,13 +36,9 @@ def features(model: nn.Module, images: Dataset | Iterable, layer: str | None = N
     layer
         Maps (N, C, h, w) are averaged over their places, so that D = C. Default: what the last linear layer takes in.
     """
-    if isinstance(images, Tensor):
-        images = images.split(32) if images.ndim == 4 else [images]
-    if isinstance(images, Dataset):
-        images = DataLoader(images, batch_size=32)
     rows = []
-    for batch in progress(images, "features", "batch"):
-        batch, _ = as_batch(model, batch[0] if isinstance(batch, (tuple, list)) else batch)
+    for batch in as_batches(images, "features"):
+        batch, _ = as_batch(model, batch)
         with layers.evaluating(model):
             found = _before_last(model, batch) if layer is None else layers.run_to(model, layer, batch)
         found = found.mean((2, 3)) if found.ndim == 4 else found
@@ -61,11 +56,8 @@ def _before_last(model: nn.Module, batch: Tensor) -> Tensor:
     if linear is None:
         raise ValueError("this network has no linear layer: name the layer whose output are the features.")
     seen: list[Tensor] = []
-    handle = linear.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    try:
+    with linear.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0])):
         model(batch)
-    finally:
-        handle.remove()
     if not seen:
         raise ValueError("the last linear layer did not run in this network's forward pass: name a layer.")
     return seen[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from . import cam, layers
@@ -35,11 +34,8 @@ def backprop(model: nn.Module, image: Tensor, target: Target = None) -> Tensor:
         The network has another activation, such as SiLU or GELU, or none at all: the rule would do nothing.
     """
     batch, single = as_batch(model, image)
-    with layers.evaluating(model, gradients=True), layers.relu_rule(model, "guided"):
-        pixels = batch.detach().clone().requires_grad_()
-        logits = as_logits(model(pixels))
-        chosen = logits.gather(1, as_targets(target, logits)[:, None]).sum()
-        result = torch.autograd.grad(chosen, pixels)[0]
+    with layers.relu_rule(model, "guided"):
+        result = layers.pixel_gradient(model, batch, target)
     return result[0] if single else result
 
 

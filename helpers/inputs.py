@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .runtime import progress
 
 Target = int | Tensor | None
 
@@ -61,6 +65,20 @@ def as_batch(model: nn.Module, image: Tensor) -> tuple[Tensor, bool]:
     return batch.to(first.device, first.dtype), image.ndim == 3
 
 
+def as_batches(images: Dataset | Iterable, name: str) -> Iterator[Tensor]:
+    """The batches of a stream of images, with a progress bar of this ``name``.
+
+    The stream yields batches (N, 3, H, W), or tuples that begin with one, as a DataLoader does; or it is a Dataset, or
+    one tensor, which are taken in parts of 32.
+    """
+    if isinstance(images, Tensor):
+        images = images.split(32) if images.ndim == 4 else [images]
+    if isinstance(images, Dataset):
+        images = DataLoader(images, batch_size=32, generator=torch.Generator())  # else it draws from the global one
+    for batch in progress(images, name, "batch"):
+        yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
 def as_logits(outputs: Tensor) -> Tensor:
     """Check that a network's ``outputs`` are (N, classes) finite numbers and return them."""
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
@@ -84,16 +102,36 @@ def as_targets(target: Target, logits: Tensor) -> Tensor:
     count, classes = logits.shape
     if target is None:
         return logits.detach().argmax(1)
-    if isinstance(target, bool) or not isinstance(target, int | Tensor):
-        raise TypeError(f"target must be None, an int or a tensor of ints, got {type(target).__name__}.")
-    targets = torch.as_tensor(target, device=logits.device)
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise TypeError(f"target must hold integers, got {targets.dtype}.")
-    if targets.ndim > 1 or targets.ndim == 1 and len(targets) != count:
-        raise ValueError(f"target must be one int or {count} of them (one an image), got {tuple(targets.shape)}.")
+    targets = as_indices("target", target, count).to(logits.device)
     if targets.min() < 0 or targets.max() >= classes:
         raise ValueError(f"target must be in 0…{classes - 1}, the model has {classes} classes; got {target}.")
-    return targets.long().expand(count)
+    return targets
+
+
+def as_indices(name: str, value: int | Tensor, count: int) -> Tensor:
+    """One index for each of ``count`` images, (count,); the errors call it by its ``name``.
+
+    Raises
+    ------
+    TypeError
+        ``value`` is neither an int nor a tensor of ints.
+    ValueError
+        It has another number of entries than 1 or ``count``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | Tensor):
+        raise TypeError(f"{name} must be an int or a tensor of ints, got {type(value).__name__}.")
+    indices = torch.as_tensor(value)
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise TypeError(f"{name} must hold integers, got {indices.dtype}.")
+    if indices.ndim > 1 or indices.ndim == 1 and len(indices) != count:
+        raise ValueError(f"{name} must be one int or {count} of them (one an image), got {tuple(indices.shape)}.")
+    return indices.long().expand(count)
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse a ``value`` that is no positive int; the error calls it by its ``name``."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive int, got {value!r}.")
 
 
 def as_map(heatmap: Tensor) -> Tensor:

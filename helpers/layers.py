@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-from .inputs import Box, as_batch, as_logits
+from .inputs import Box, Target, as_batch, as_logits, as_targets
 
 
 def find(model: nn.Module, layer: str) -> nn.Module:
@@ -81,14 +82,10 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor
 
         return hook
 
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for layer in layers:
-            handles.append(find(model, layer).register_forward_hook(keep(layer)))
+            hooks.enter_context(find(model, layer).register_forward_hook(keep(layer)))
         yield activations
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _as_tensor(layer: str, output: object) -> Tensor:
@@ -113,14 +110,25 @@ def run_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
         reached.append(_as_tensor(layer, output))
         raise _Reached
 
-    handle = find(model, layer).register_forward_hook(stop)
-    try:
-        model(images)
-    except _Reached:
-        return reached[0]
-    finally:
-        handle.remove()
+    with find(model, layer).register_forward_hook(stop):
+        try:
+            model(images)
+        except _Reached:
+            return reached[0]
     raise LookupError(f"layer {layer!r} did not run in this network's forward pass.")
+
+
+def pixel_gradient(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
+    """The gradient of the target's logit with respect to the pixels of ``images``, (N, 3, H, W); nothing but it.
+
+    ``target`` is a class index, one for each image, or None for the predicted class. The images are not checked: with
+    noise on them they may leave [0, 1].
+    """
+    with evaluating(model, gradients=True):
+        pixels = images.detach().clone().requires_grad_()
+        logits = as_logits(model(pixels))
+        chosen = logits.gather(1, as_targets(target, logits)[:, None]).sum()
+        return torch.autograd.grad(chosen, pixels)[0]
 
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -153,16 +161,11 @@ def trace_maps(model: nn.Module, images: Tensor) -> dict[str, tuple[int, int, in
 
         return note
 
-    handles = []
-    try:
+    with evaluating(model), ExitStack() as hooks:
         for name, module in model.named_modules():
             if name and module is not getattr(model, "network", None):
-                handles.append(module.register_forward_hook(hook(name.removeprefix("network."))))
-        with evaluating(model):
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+                hooks.enter_context(module.register_forward_hook(hook(name.removeprefix("network."))))
+        model(images)
     return shapes
 
 
@@ -209,15 +212,13 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module:
         if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
             return folded
         modules = dict(folded.named_modules())
-        handles = []
-        for name, module in modules.items():
-            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-                handles.append(module.register_forward_pre_hook(before_norm(name)))
-            if isinstance(module, nn.Conv2d) and isinstance(module._parameters.get("weight"), nn.Parameter):
-                handles.append(module.register_forward_hook(after_convolution(name)))
-        expected = as_logits(folded(images))
-        for handle in handles:
-            handle.remove()
+        with ExitStack() as hooks:
+            for name, module in modules.items():
+                if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+                    hooks.enter_context(module.register_forward_pre_hook(before_norm(name)))
+                if isinstance(module, nn.Conv2d) and isinstance(module._parameters.get("weight"), nn.Parameter):
+                    hooks.enter_context(module.register_forward_hook(after_convolution(name)))
+            expected = as_logits(folded(images))
         for norm, convolution in pairs.items():
             if runs[norm] == runs[convolution] == 1:
                 _replace(folded, convolution, fuse_conv_bn_eval(modules[convolution], modules[norm]))
@@ -236,6 +237,24 @@ def _copy(model: nn.Module) -> nn.Module:
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)
+
+
+# ------------------------------------------------------------------------------- operations, as they are intercepted
+
+
+def operation(func: Callable) -> str:
+    """What an operation is called: "add" for a function, a method, an operator or in place alike."""
+    name = "max_pool2d" if func is F.max_pool2d else getattr(func, "__name__", "")  # a dispatcher without a name
+    return name.strip("_")
+
+
+def tensors(value: object) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [tensor for item in value for tensor in tensors(item)] if isinstance(value, tuple | list) else []
 
 
 # ---------------------------------------------------------------------------------------------- receptive fields
@@ -301,26 +320,19 @@ class _ReceptiveFields(TorchFunctionMode):
         output = func(*args, **kwargs)
         if not isinstance(output, Tensor) or output.ndim < 3:
             return output
-        inputs = [
-            item for arg in (*args, *kwargs.values()) for item in (arg if isinstance(arg, (list, tuple)) else [arg])
-        ]
-        fields = [self.fields[id(item)] for item in inputs if isinstance(item, Tensor) and id(item) in self.fields]
+        fields = [self.fields[id(item)] for item in tensors((args, kwargs)) if id(item) in self.fields]
         if fields:
-            field = fields[0]
-            for other in fields[1:]:
-                field = field.union(other)
+            field = functools.reduce(ReceptiveField.union, fields)
             self.fields[id(output)] = self._step(field, func, args, kwargs, output)
             self.alive.append(output)
         return output
 
     @staticmethod
     def _step(field: ReceptiveField, func, args: tuple, kwargs: dict, output: Tensor) -> ReceptiveField:
-        name = getattr(func, "__name__", "")
-        name = "max_pool2d" if func is F.max_pool2d else name  # a dispatcher without a name of its own
+        name = operation(func)
 
         def argument(index: int, key: str, default):
-            value = args[index] if len(args) > index else kwargs.get(key, default)
-            return value
+            return args[index] if len(args) > index else kwargs.get(key, default)
 
         def pair(value) -> tuple[int, int]:
             value = (value,) if isinstance(value, int) else tuple(value)
@@ -348,7 +360,7 @@ class _ReceptiveFields(TorchFunctionMode):
             seen = field.slide(units, (1, 1), (1, 1), (0, 0)).seen
             size = (seen.bottom - seen.top, seen.right - seen.left)
             return ReceptiveField(size, size, (seen.top, seen.left), seen)
-        if name.strip("_") in _POINTWISE and same_size:
+        if name in _POINTWISE and same_size:
             return field
         raise ValueError(f"no receptive field rule for {name}.")
 
@@ -493,11 +505,9 @@ def relu_rule(model: nn.Module, rule: str) -> Iterator[nn.Module]:
         if output is not None and mode.applied == 0:
             raise ValueError(f"the {rule!r} rule met no ReLU, ReLU6 or hardtanh in this network's forward pass.")
 
-    handles = [model.register_forward_pre_hook(enter), model.register_forward_hook(leave, always_call=True)]
-    try:
-        yield model
-    finally:
-        for handle in handles:
-            handle.remove()
-        for mode in reversed(active):  # after an interrupt, which runs no hook
-            mode.__exit__(None, None, None)
+    with model.register_forward_pre_hook(enter), model.register_forward_hook(leave, always_call=True):
+        try:
+            yield model
+        finally:
+            for mode in reversed(active):  # after an interrupt, which runs no hook
+                mode.__exit__(None, None, None)

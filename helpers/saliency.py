@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import layers
-from .inputs import Target, as_batch, as_logits, as_targets
+from .inputs import Target, as_batch, as_logits, as_targets, check_count
 from .runtime import progress
 
 
@@ -30,8 +30,7 @@ def gradient(model: nn.Module, image: Tensor, target: Target = None, *, signed: 
         (H, W), or (N, H, W) for a batch: logits per unit of brightness.
     """
     batch, single = as_batch(model, image)
-    pixels = _pixel_gradient(model, batch, target)
-    return _present(pixels, single, signed)
+    return _present(layers.pixel_gradient(model, batch, target), single, signed)
 
 
 def smoothgrad(
@@ -60,12 +59,10 @@ def smoothgrad(
     noise is drawn on the CPU, so that every device sees the same.
     """
     batch, single = as_batch(model, image)
-    if not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples must be a positive int, got {samples!r}.")
+    check_count("samples", samples)
     if not noise >= 0:
         raise ValueError(f"noise must not be negative, got {noise!r}.")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive int, got {batch_size!r}.")
+    check_count("batch_size", batch_size)
     with layers.evaluating(model):
         targets = as_targets(target, as_logits(model(batch)))
     generator = torch.Generator().manual_seed(seed)
@@ -77,18 +74,9 @@ def smoothgrad(
         for start in progress(starts, "smoothgrad", "batch"):
             count = min(batch_size, samples - start)
             jitter = torch.randn(count, *picture.shape, generator=generator).to(picture.device, picture.dtype)
-            total += _pixel_gradient(model, picture + scale * jitter, index.expand(count)).sum(0)
+            total += layers.pixel_gradient(model, picture + scale * jitter, index.expand(count)).sum(0)
         means.append(total / samples)
     return _present(torch.stack(means), single, signed)
-
-
-def _pixel_gradient(model: nn.Module, batch: Tensor, target: Target) -> Tensor:
-    """Gradient of the target's logit with respect to ``batch``, (N, 3, H, W); nothing but it is computed."""
-    with layers.evaluating(model, gradients=True):
-        pixels = batch.detach().clone().requires_grad_()
-        logits = as_logits(model(pixels))
-        chosen = logits.gather(1, as_targets(target, logits)[:, None]).sum()
-        return torch.autograd.grad(chosen, pixels)[0]
 
 
 def _present(pixels: Tensor, single: bool, signed: bool) -> Tensor:

@@ -46,11 +46,9 @@ def plant(images: Tensor, on: Tensor, *, size: int = 8, seed: int | None = None)
     random = torch.Generator().manual_seed(seed or 0)
     tagged, boxes = images.clone(), []
     for image, wanted in zip(tagged, on.tolist()):
-        top, left = (
-            (2, 2)
-            if seed is None
-            else (int(torch.randint(side - size + 1, (), generator=random)) for side in (height, width))
-        )
+        top = left = 2
+        if seed is not None:
+            top, left = (int(torch.randint(side - size + 1, (), generator=random)) for side in (height, width))
         box = Box(top, left, top + size, left + size) if wanted else None
         if box:
             image[:, *box.slices] = torch.tensor(TAG).to(image)[:, None, None]

@@ -51,6 +51,11 @@ def batched(image):
     return image[None] if isinstance(image, torch.Tensor) and image.ndim == 3 else image
 
 
+def gradient(model, image, target):
+    gradients = layers.pixel_gradient(model, batched(image), target)
+    return gradients if image.ndim == 4 else gradients[0]
+
+
 # name: (model, image, target, layer) → result; what is left out of the signature is not used
 CALLS = {
     "activations.maps": lambda model, image, layer: activations.maps(model, image, layer),
@@ -64,6 +69,7 @@ CALLS = {
     "layers.record": recorded,
     "layers.run_to": lambda model, image, layer: layers.run_to(model, layer, batched(image)),
     "layers.trace_maps": lambda model, image: layers.trace_maps(model, batched(image)),
+    "layers.pixel_gradient": gradient,
     "layers.fold_batch_norm": lambda model, image: layers.fold_batch_norm(model, batched(image)),
     "layers.receptive_field": lambda model, layer: layers.receptive_field(model, layer, 32),
     "layers.relu_rule": ruled,
@@ -92,7 +98,7 @@ CALLS = {
 }
 ARGUMENTS = {name: list(inspect.signature(call).parameters) for name, call in CALLS.items()}
 # These hand the image to the network as it is, as the network itself would take it.
-RAW = {"models.Classifier", "layers.record", "layers.relu_rule"}
+RAW = {"models.Classifier", "layers.record", "layers.relu_rule", "layers.pixel_gradient"}
 CHECKED = [name for name, arguments in ARGUMENTS.items() if "image" in arguments and name not in RAW]
 TARGETED = [name for name, arguments in ARGUMENTS.items() if "target" in arguments]
 LAYERED = [name for name, arguments in ARGUMENTS.items() if "layer" in arguments]

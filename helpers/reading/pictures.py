@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ..inputs import check_count
+
 # What a picture from outside may cost.
 MAX_BYTES = 20_000_000  # of its file
 MAX_SECONDS = 30  # for all of a download, from the name of the host to the last byte
@@ -35,8 +37,7 @@ def read(path_or_url: str | Path) -> bytes:
 
 def decode(data: bytes, size: int, place: str) -> Tensor:
     """`photos.decode`."""
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
+    check_count("size", size)
     _limit(len(data), place)
     try:
         with warnings.catch_warnings():
