@@ -40,7 +40,7 @@ def cam(model: nn.Module, image: Tensor, target: Target = None, *, upsample: boo
         The network does not end so: use `gradcam`.
     """
     batch, single = as_batch(model, image)
-    linear = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
+    linear = layers.last_linear(model)
     if linear is None:
         raise ValueError("CAM needs a network that ends in a linear layer, and this one has none: use gradcam().")
     maps: list[Tensor] = []

@@ -52,7 +52,7 @@ def features(model: nn.Module, images: Dataset | Iterable, layer: str | None = N
 
 def _before_last(model: nn.Module, batch: Tensor) -> Tensor:
     """What the last linear layer takes in."""
-    linear = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
+    linear = layers.last_linear(model)
     if linear is None:
         raise ValueError("this network has no linear layer: name the layer whose output are the features.")
     seen: list[Tensor] = []

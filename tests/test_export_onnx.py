@@ -46,14 +46,7 @@ def classifier() -> models.Classifier:
 @pytest.fixture(scope="module")
 def folder(classifier: models.Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    weights, model = export_onnx.Weights(), export_onnx.prepared(classifier, SIZE)
-    image, chosen = torch.rand(1, 3, SIZE, SIZE), torch.eye(CLASSES)[:1]
-    for graph, (function, outputs) in export_onnx.graphs(model).items():
-        inputs = (image,) if graph == "forward" else (image, chosen)
-        proto = export_onnx.exported(export_onnx.traced(function, inputs), inputs, outputs)
-        weights.share(proto)
-        (folder / f"{graph}.onnx").write_bytes(proto.SerializeToString())
-    (folder / "weights.bin").write_bytes(weights.data.getvalue())
+    export_onnx.write_graphs(classifier, folder, torch.rand(1, 3, SIZE, SIZE))
     return folder
 
 

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models import vgg
 
 from helpers import layers, models, photos, saliency
+from helpers.layers import folding
 
 
 @cache
@@ -351,7 +352,7 @@ def averaging(model):
     for name, module in model.named_modules():
         if isinstance(module, nn.MaxPool2d):
             options = (module.kernel_size, module.stride, module.padding)
-            layers._replace(model, name, nn.AvgPool2d(*options, ceil_mode=module.ceil_mode))
+            folding._replace(model, name, nn.AvgPool2d(*options, ceil_mode=module.ceil_mode))
     return model
 
 

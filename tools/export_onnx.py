@@ -70,7 +70,7 @@ Graphs = dict[str, tuple[Callable[..., tuple[Tensor, ...]], list[str]]]  # name:
 
 def graphs(model: models.Classifier) -> Graphs:
     """The functions that are exported; ``model`` is folded and its weights lie contiguously."""
-    stages, linear = model.stages, last_linear(model)
+    stages, linear = model.stages, layers.last_linear(model)
 
     def forward(image: Tensor) -> tuple[Tensor, ...]:
         features: list[Tensor] = []
@@ -105,14 +105,9 @@ def graphs(model: models.Classifier) -> Graphs:
     }
 
 
-def last_linear(model: nn.Module) -> nn.Linear:
-    """The layer that turns features into logits."""
-    return next(module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear))
-
-
-def prepared(classifier: models.Classifier, size: int = SIZE) -> models.Classifier:
+def prepared(classifier: models.Classifier, image: Tensor) -> models.Classifier:
     """The same function with few operations: batch norms folded, weights contiguous, of which no gradient is asked."""
-    model = layers.fold_batch_norm(classifier, torch.rand(1, 3, size, size)).eval()
+    model = layers.fold_batch_norm(classifier, image).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         # Strides as of channels_last, which 1×1 kernels keep even when they are contiguous, have no word in ONNX.
@@ -248,25 +243,30 @@ def neighbours(classifier: models.Classifier) -> np.ndarray:
     return nn.functional.normalize(features, dim=1).half().numpy()
 
 
-def write_network(name: str, folder: Path) -> dict:
-    """Write the graphs of a network into ``folder`` and return what the manifest says of it."""
-    folder.mkdir(parents=True)
-    classifier = models.load(name, device="cpu")
-    weights, model = Weights(), prepared(classifier)
-    image, chosen = torch.rand(1, 3, SIZE, SIZE), torch.eye(len(classifier.categories))[:1]
+def write_graphs(classifier: models.Classifier, folder: Path, image: Tensor) -> None:
+    """Write the graphs, for images of the size of ``image`` (1, 3, H, W), and their weights into ``folder``."""
+    weights, model = Weights(), prepared(classifier, image)
+    chosen = torch.eye(layers.last_linear(model).out_features)[:1]
     for graph, (function, outputs) in graphs(model).items():
         inputs = (image,) if graph == "forward" else (image, chosen)
         proto = exported(traced(function, inputs), inputs, outputs)
         weights.share(proto)
         (folder / f"{graph}.onnx").write_bytes(proto.SerializeToString())
     (folder / "weights.bin").write_bytes(weights.data.getvalue())
+
+
+def write_network(name: str, folder: Path) -> dict:
+    """Write the graphs of a network into ``folder`` and return what the manifest says of it."""
+    folder.mkdir(parents=True)
+    classifier = models.load(name, device="cpu")
+    image = torch.rand(1, 3, SIZE, SIZE)
+    write_graphs(classifier, folder, image)
+    shapes = layers.trace_maps(classifier, image)
     (folder / "neighbours.bin").write_bytes(neighbours(classifier).tobytes())
     return {
         "title": NETWORKS[name],
         "categories": classifier.categories,
-        "stages": {
-            stage: list(layers.trace_maps(classifier, image)[path]) for stage, path in classifier.stages.items()
-        },
+        "stages": {stage: shapes[path] for stage, path in classifier.stages.items()},
         "compared": compare(classifier, folder, list(PHOTOGRAPHS)),
     }
 
