@@ -63,6 +63,14 @@ def test_panels_are_cut_between_their_columns(drawn, kind, columns) -> None:
             assert np.abs(edge - edge[0]).max() <= 14
 
 
+def test_the_widest_gap_is_cut_not_that_before_a_colour_bar() -> None:
+    """Panel, gap, bar, narrow gap, label; the first panel has no bar, so the gutters lie left of the thirds."""
+    picture = np.full((50, 300, 3), 255, dtype=np.uint8)
+    for first, last in ((2, 78), (88, 164), (168, 174), (177, 184), (194, 270), (274, 280), (283, 298)):
+        picture[:, first:last] = 90
+    assert gutters(Image.fromarray(picture), 3) == [0, 83, 189, 300]
+
+
 def test_what_has_no_gutter_stays_whole(drawn) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 300, 3), dtype=np.uint8))
     assert gutters(noise, 3) is None

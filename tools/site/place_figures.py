@@ -73,13 +73,16 @@ def gutters(picture: Image.Image, columns: int) -> list[int] | None:
     """Where to cut between ``columns`` panels, with both ends; None where there is no clear gutter near each place."""
     pixels = np.asarray(picture.convert("RGB")).astype(int)
     clear = np.abs(pixels - pixels[0, 0]).max((0, 2)) <= NOISE  # of each column of pixels: nothing but ground
+    starts = np.flatnonzero(clear & ~np.roll(clear, 1))
+    gaps = [(start, start + int(np.argmin(np.append(clear[start:], False)))) for start in starts]
     edges = [0]
     for number in range(1, columns):
-        place, reach = picture.width * number / columns, picture.width / columns / 6
-        near = [x for x in np.flatnonzero(clear) if abs(x - place) < reach]
+        place, reach = picture.width * number / columns, 0.3 * picture.width / columns  # colour bars take room, too
+        near = [(first, last) for first, last in gaps if abs((first + last) / 2 - place) < reach]
         if not near:
             return None
-        edges.append(int(np.median(near)))
+        first, last = max(near, key=lambda gap: (gap[1] - gap[0], -abs((gap[0] + gap[1]) / 2 - place)))  # the widest
+        edges.append(int(first + last) // 2)
     return [*edges, picture.width]
 
 
