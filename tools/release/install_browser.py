@@ -1,4 +1,4 @@
-"""Install Chromium for the browser tests if it is missing and can be had (Debian or Ubuntu, as root or with sudo)."""
+"""Install Chromium, and poppler for the tests of the PDF, if they are missing and can be had (Debian or Ubuntu)."""
 
 import os
 import shutil
@@ -13,18 +13,19 @@ def find() -> str | None:
 
 
 def main() -> None:
-    if find() or not shutil.which("apt-get"):
+    packages = ["chromium"] * (not find()) + ["poppler-utils"] * (not shutil.which("pdftotext"))
+    if not packages or not shutil.which("apt-get"):
         return
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     may = root or shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0
     if not may:
-        print("No Chromium, and no right to install it: the browser tests will say so.")
+        print(f"No {' and no '.join(packages)}, and no right to install: the tests will say so.")
         return
-    print("Installing Chromium …", flush=True)
+    print(f"Installing {' and '.join(packages)} …", flush=True)
     prefix = [] if root else ["sudo", "-n"]
     quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, "check": False}
     subprocess.run([*prefix, "apt-get", "update", "-qq"], **quiet)
-    subprocess.run([*prefix, "apt-get", "install", "-y", "-qq", "chromium"], **quiet)
+    subprocess.run([*prefix, "apt-get", "install", "-y", "-qq", *packages], **quiet)
 
 
 if __name__ == "__main__":
