@@ -22,7 +22,7 @@ RUN := HELPERS_DARK_FIGURES=1 TQDM_DISABLE=1 MALLOC_MMAP_THRESHOLD_=1073741824 M
 SITE_TOOLS := $(addprefix tools/site/,address.py atlas_page.py build_site.py demos.py demos.js exercise_numbers.py front_page.py place_figures.py playground.py playground.html raw_anchors.py standalone_notebooks.py) $(wildcard helpers/demos/widget.*)
 PAGES := $(wildcard book/*.md book/*.bib book/*.tar book/assets/* book/assets/playground/*)
 
-.PHONY: help book test setup packages address execute site lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
+.PHONY: help book test setup packages address execute site pdf slides lint unit seeds nbval browser benchmark colab lowest portable links release-check refresh student serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -82,6 +82,20 @@ _build/html/.built: $(EXECUTED) _build/address $(PAGES) _config.yml _toc.yml $(S
 	@$(LOCKED) _build/site.lock $(BIN)/python tools/site/build_site.py
 	@touch $@
 
+pdf: site ## Print the book as one PDF; the site's pages then link to it
+	@$(MAKE) --no-print-directory _build/html/visualizing-cnns.pdf
+
+_build/html/visualizing-cnns.pdf: _build/html/.built tools/site/pdf.py tools/site/print.css tools/site/offered.py
+	$(BIN)/python tools/release/install_browser.py
+	$(BIN)/python tools/site/pdf.py $@
+
+slides: site ## Make a deck of slides of each chapter; the site's pages then link to them
+	@$(MAKE) --no-print-directory _build/html/slides/.built
+
+_build/html/slides/.built: _build/html/.built $(addprefix tools/site/,slides.py slides.html slides.css slides.js offered.py)
+	$(BIN)/python tools/site/slides.py
+	@touch $@
+
 lint: .venv/installed ## Check format and style of the code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -97,9 +111,9 @@ nbval: .venv/installed ## Run every notebook without a network, compare its numb
 	  -p tools.release.compare_numbers $(KEEP) \
 	  -n 2 --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
-browser: site ## Test the site in a headless browser
+browser: site slides pdf ## Test the site, its slides and its PDF in a headless browser
 	$(BIN)/python tools/release/install_browser.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py tests/test_site_front.py tests/test_site_playground.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site.py tests/test_site_atlas.py tests/test_site_demos.py tests/test_site_front.py tests/test_site_pdf.py tests/test_site_playground.py tests/test_site_slides.py
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_site_conditions.py # later, as it would slow the pages
 
 benchmark: .venv/installed ## Time our methods beside other libraries

@@ -37,6 +37,8 @@ NOT_RUN = {
         "book/setup.md",
         'classifier = models.load("resnet50", weights',
     ): "likewise: see tests/test_models.py",
+    ("book/teaching.md", "make slides pdf"): "this test is a part of `make test`, which makes both",
+    ("CONTRIBUTING.md", '{"slide_type"'): "metadata of cells: see tests/test_site_slides.py",
     ("book/teaching.md", "OK_FORMAT"): "otter-grader, which the book does not need",
     ("book/beyond_one_machine.md", "torchrun --nnodes"): "several machines",
     ("CONTRIBUTING.md", ".venv/bin/python tools/data/make_atlas"): "minutes: test_make_atlas.py makes a part",

@@ -60,6 +60,7 @@ def stage(address: Address | None) -> None:
         place_demos(notebook, path.stem, DEMOS, front, _save)
         place_figures(notebook, path.stem, _save)
         mark_captions(notebook)
+        mark_cells(notebook)
         place_badges(notebook, path, address)
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}  # nbval leaves it out
         nbformat.write(notebook, SOURCE / path)
@@ -97,12 +98,14 @@ def place_badges(notebook: nbformat.NotebookNode, path: Path, address: Address |
     if address:
         elsewhere = {"Open in Colab": address.colab(path.as_posix()), "Open in Binder": address.binder(path.as_posix())}
         links = elsewhere | links
+    waiting = f'<a class="launch" hidden data-offered="../slides/{path.stem}.html">Slides</a>'
+    slides = waiting if path.parent.name == "notebooks" else ""
     badges = "".join(
         f'<a class="launch" href="{html.escape(target)}"{" download" * target.endswith(".ipynb")}>{text}</a>'
         for text, target in links.items()
     )
     title, _, rest = notebook.cells[0].source.partition("\n")
-    notebook.cells[0].source = f'{title}\n\n<div class="launches">{badges}</div>\n{rest}'
+    notebook.cells[0].source = f'{title}\n\n<div class="launches">{badges}{slides}</div>\n{rest}'
 
 
 def mark_captions(notebook: nbformat.NotebookNode) -> None:
@@ -110,6 +113,16 @@ def mark_captions(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"(?m)^(?=\*\*Figure \d+\.\d+\.\*\*)", "{.figure-caption}\n", cell.source)
+
+
+def mark_cells(notebook: nbformat.NotebookNode) -> None:
+    """Leave a comment where each cell begins, so that slides.py finds the cells of a deck on the page."""
+    first, *rest = notebook.cells
+    notebook.cells = [first]
+    for cell in rest:
+        if "solution" not in cell.metadata.get("tags", []):
+            notebook.cells.append(nbformat.v4.new_markdown_cell(f"<!-- cell {cell.id} -->"))
+        notebook.cells.append(cell)
 
 
 def _save(mime: str, data: str, chapter: str) -> str:

@@ -42,7 +42,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
     language = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
     notebook.metadata = nbformat.from_dict(METADATA | {"language_info": language})
     for cell in notebook.cells:
-        keep = {key: cell.metadata[key] for key in ("tags", "nbval") if cell.metadata.get(key)}
+        keep = {key: cell.metadata[key] for key in ("tags", "nbval", "slideshow") if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict(keep)
         if cell.cell_type != "code":
             continue
