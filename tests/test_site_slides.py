@@ -288,6 +288,15 @@ def test_a_demo_answers_on_its_slide_and_its_keys_turn_no_page(page: Page) -> No
     assert page.evaluate("deck.getIndices().h") == number + 1
 
 
+def test_a_phone_shows_slides_too(browser: Browser) -> None:
+    """reveal.js would turn them into a page to scroll, without their figures."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    _open(page, (SITE / "slides/06_saliency.html").as_uri())
+    assert page.locator(".slides > section.present").bounding_box()["width"] <= 390
+    assert page.locator("section.present .stand img:visible").first.bounding_box()["height"] > 50
+    page.close()
+
+
 def test_the_short_lecture_leaves_out_and_keeps_time(page: Page) -> None:
     address = (SITE / "slides/06_saliency.html").as_uri()
     seen = {}

@@ -38,6 +38,7 @@ const deck = new Reveal({
   slideNumber: "c/t",
   transition: "none",
   viewDistance: 2,
+  scrollActivationWidth: 0, // on a phone, too, it is slides
   pdfSeparateFragments: false,
   pdfMaxPagesPerSlide: 1,
   showNotes: printing && asked.has("notes") ? "separate-page" : false,
