@@ -50,6 +50,7 @@ def test_the_address_comes_from_the_remote_or_from_one_variable(tmp_path: Path, 
     found = find(tmp_path)
     assert found[:3] == ("fork", "book", "trunk")
     assert re.fullmatch(r"git\+https://github\.com/fork/book@[0-9a-f]{40}", found.package)
+    assert found.pages == "https://fork.github.io/book/"
     for given in ("other/place", "https://github.com/other/place.git"):
         monkeypatch.setenv("BOOK_REPOSITORY", given)
         assert find(tmp_path).url == "https://github.com/other/place"

@@ -29,6 +29,11 @@ class Address(NamedTuple):
         return f"https://github.com/{self.owner}/{self.name}"
 
     @property
+    def pages(self) -> str:
+        """Where the workflow publishes the site."""
+        return f"https://{self.owner.lower()}.github.io/{self.name}/"
+
+    @property
     def package(self) -> str:
         """What `pip install` takes."""
         return f"git+{self.url}@{self.commit}"

@@ -234,10 +234,9 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     address = find_address()
-    live = f"https://{address.owner.lower()}.github.io/{address.name}/" if address else ""
     path = Path(sys.argv[1])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(print_book(live))
+    path.write_bytes(print_book(address.pages if address else ""))
     if path.resolve().parent == SITE:
         offer(SITE)
     print(f"{path}: {len(PdfReader(path).pages)} pages, {path.stat().st_size / 1e6:.1f} MB")

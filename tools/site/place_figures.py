@@ -73,8 +73,7 @@ def gutters(picture: Image.Image, columns: int) -> list[int] | None:
     """Where to cut between ``columns`` panels, with both ends; None where there is no clear gutter near each place."""
     pixels = np.asarray(picture.convert("RGB")).astype(int)
     clear = np.abs(pixels - pixels[0, 0]).max((0, 2)) <= NOISE  # of each column of pixels: nothing but ground
-    starts = np.flatnonzero(clear & ~np.roll(clear, 1))
-    gaps = [(start, start + int(np.argmin(np.append(clear[start:], False)))) for start in starts]
+    gaps = np.flatnonzero(np.diff(clear, prepend=False, append=False)).reshape(-1, 2)  # the first column, that after
     edges = [0]
     for number in range(1, columns):
         place, reach = picture.width * number / columns, 0.3 * picture.width / columns  # colour bars take room, too

@@ -6,9 +6,9 @@ keys: ``minutes`` at the beginning of a slide, for a lecture of 45 minutes and f
 has 0; ``code``, the names of functions that are shown instead of a cell's output; ``prose``, all or none, where not
 the usual part of a cell's prose is shown.
 
-What is on the page is on the slide, figures, demos and all, but for prose. Of that a slide shows what an audience has
-to see, and the speaker's notes hold all of it: questions, sentences with a term or claim in bold, displayed equations,
-lists, tables. Sentences that the notebook changes are changed here.
+What is on the page is on the slide, figures, demos and all, but for prose. Of that a slide shows questions, sentences
+with a term or claim in bold, displayed equations, lists and tables, and the speaker's notes hold all of it. So what is
+changed in the notebook changes here.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Deck:
         self.cells = {cell.id: cell for cell in notebook.cells}
         self.marks = marked(notebook)
         article = BeautifulSoup(page, "html.parser").find("article", class_="bd-article")
-        for unwanted in article.select(".headerlink, .launches, button, noscript, script, .copybtn"):
+        for unwanted in article.select(".headerlink, .launches, button, noscript, script"):
             unwanted.decompose()
         for tag in article.find_all(True):
             if tag.get("id") and not tag.find_parent(class_="demo-host"):
@@ -135,8 +135,8 @@ class Deck:
         self.title = ""
         self.slides: list[Slide] = []
         blocks = by_cell(article, notebook.cells[0].id)
-        for name in self.cells:  # the headings of cells that are not in the deck count, too
-            self._cell(name, blocks.get(name, []))
+        for cell in self.cells:  # the headings of cells that are not in the deck count, too
+            self._cell(cell, blocks.get(cell, []))
 
     def _cell(self, name: str, blocks: list[Tag]) -> None:
         for block in blocks:
@@ -245,7 +245,7 @@ def _prose(block: Tag, part: str) -> tuple[str, str]:
         title = block.find(class_="admonition-title").get_text().strip()
         text = "".join(map(str, block.select_one("section").children))
         return f'<div class="exercise"><p class="title">{title}</p>{text}</div>', ""
-    return str(block), ""  # an equation, a table
+    return str(block), ""  # a table
 
 
 def _item(item: Tag) -> list[str]:
